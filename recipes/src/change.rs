@@ -1,0 +1,307 @@
+//! How an operation is shown: in plans, in events and on terminals. Secrets are shown as their length.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use similar::TextDiff;
+
+use crate::op::{Before, Content, Op, UnitAction, UserRequest, WriteFile};
+use crate::system::Why;
+
+/// One change as a reader of a plan sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// What kind of change it is.
+    pub kind: ChangeKind,
+    /// What happens, in one line.
+    pub summary: String,
+    /// A unified diff, for text that changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diff: Option<String>,
+}
+
+/// The kinds of changes, each with a sign, so that a plan reads like a diff.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// Something comes to be.
+    Create,
+    /// Something changes.
+    Update,
+    /// Something goes.
+    Remove,
+    /// Something runs.
+    Run,
+    /// It cannot be known before it is applied.
+    Unknown,
+}
+
+impl ChangeKind {
+    /// The sign in front of the change.
+    pub fn sign(self) -> char {
+        match self {
+            Self::Create => '+',
+            Self::Update => '~',
+            Self::Remove => '-',
+            Self::Run => '>',
+            Self::Unknown => '?',
+        }
+    }
+}
+
+impl Change {
+    fn new(kind: ChangeKind, summary: impl Into<String>) -> Self {
+        Self { kind, summary: summary.into(), diff: None }
+    }
+
+    /// What cannot be known, and why.
+    pub(crate) fn unknown(why: &Why) -> Self {
+        Self::new(ChangeKind::Unknown, format!("known after apply: whether {}", why.0))
+    }
+
+    /// What will be done if nothing else does it, and why that cannot be known.
+    pub(crate) fn unless(self, why: &Why) -> Self {
+        let summary = format!("{}, unless {}", self.summary, why.0);
+        Self { kind: ChangeKind::Unknown, summary, ..self }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.kind.sign(), self.summary)
+    }
+}
+
+impl From<&Op> for Change {
+    fn from(op: &Op) -> Self {
+        use ChangeKind::{Create, Remove, Run, Update};
+        match op {
+            Op::WriteFile(write) => write_file(write),
+            Op::CreateDirectory { path, attributes } => {
+                Self::new(Create, format!("create the directory {} ({attributes})", path.display()))
+            }
+            Op::CreateSymlink { path, target, before: None } => {
+                Self::new(Create, format!("link {} -> {}", path.display(), target.display()))
+            }
+            Op::CreateSymlink { path, target, before: Some(before) } => Self::new(
+                Update,
+                format!("link {} -> {} (was {})", path.display(), target.display(), before.display()),
+            ),
+            Op::SetAttributes { path, attributes, before } => {
+                Self::new(Update, format!("{}: {before} -> {attributes}", path.display()))
+            }
+            Op::Remove { path, directory: false } => Self::new(Remove, format!("remove {}", path.display())),
+            Op::Remove { path, directory: true } => {
+                Self::new(Remove, format!("remove {} and everything in it", path.display()))
+            }
+            Op::InstallPackages { packages } => {
+                let names: Vec<String> = packages
+                    .iter()
+                    .map(|package| match &package.version {
+                        Some(version) => format!("{} {version}", package.name),
+                        None => package.name.clone(),
+                    })
+                    .collect();
+                Self::new(Create, format!("install {}", names.join(", ")))
+            }
+            Op::RemovePackages { packages, purge } => {
+                let verb = if *purge { "purge" } else { "remove" };
+                Self::new(Remove, format!("{verb} {}", packages.join(", ")))
+            }
+            Op::CreateGroup { name, gid, .. } => {
+                Self::new(Create, format!("create the group {name}{}", number(*gid)))
+            }
+            Op::ModifyGroup { name, gid } => Self::new(Update, format!("group {name}: gid {gid}")),
+            Op::RemoveGroup { name } => Self::new(Remove, format!("remove the group {name}")),
+            Op::CreateUser(user) => {
+                Self::new(Create, format!("create the user {}{}", user.name, account(user)))
+            }
+            Op::ModifyUser(user) => Self::new(Update, format!("user {}{}", user.name, account(user))),
+            Op::RemoveUser { name } => Self::new(Remove, format!("remove the user {name}")),
+            Op::Unit { name, action } => unit(name, *action),
+            Op::SetKernelParameter { key, value, before } => Self::new(
+                Update,
+                format!("set {key} = {value} in the kernel (is {})", before.as_deref().unwrap_or("unset")),
+            ),
+            Op::Run(command) => Self::new(Run, format!("run {command}")),
+        }
+    }
+}
+
+fn write_file(write: &WriteFile) -> Change {
+    let path = write.path.display();
+    let (attributes, content) = (&write.attributes, &write.content);
+    let size =
+        format!("{}{} bytes", if content.is_secret() { "secret, " } else { "" }, content.bytes().len());
+    match &write.before {
+        Before::Absent => Change {
+            kind: ChangeKind::Create,
+            summary: format!("create {path} ({attributes}, {size})"),
+            diff: diff(&write.path, None, content),
+        },
+        Before::File { content: before, attributes: changed } => {
+            let attributes =
+                changed.as_ref().map_or_else(String::new, |before| format!(" ({before} -> {attributes})"));
+            let secret = if content.is_secret() { " (secret)" } else { "" };
+            Change {
+                kind: ChangeKind::Update,
+                summary: format!("change {path}{attributes}{secret}"),
+                diff: diff(&write.path, Some(before), content),
+            }
+        }
+        Before::Symlink(target) => Change {
+            kind: ChangeKind::Update,
+            summary: format!(
+                "replace the link {path} -> {} by a file ({attributes}, {size})",
+                target.display()
+            ),
+            diff: diff(&write.path, None, content),
+        },
+    }
+}
+
+/// A diff longer than this is not read by anybody; the plan then says how long the file is.
+const LONGEST_DIFF: usize = 64 * 1024;
+
+fn diff(path: &Path, before: Option<&Content>, after: &Content) -> Option<String> {
+    if after.is_secret() || before.is_some_and(Content::is_secret) {
+        return None;
+    }
+    let old = std::str::from_utf8(before.map_or(&[], Content::bytes)).ok()?;
+    let new = std::str::from_utf8(after.bytes()).ok()?;
+    if old.len().max(new.len()) > LONGEST_DIFF || old == new {
+        return None;
+    }
+    let old_name = if before.is_some() { path.display().to_string() } else { "/dev/null".into() };
+    let diff = TextDiff::from_lines(old, new);
+    Some(diff.unified_diff().header(&old_name, &path.display().to_string()).to_string())
+}
+
+fn number(id: Option<u32>) -> String {
+    id.map_or_else(String::new, |id| format!(" ({id})"))
+}
+
+fn account(user: &UserRequest) -> String {
+    let mut parts = Vec::new();
+    let mut part = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            parts.push(format!("{name} {value}"));
+        }
+    };
+    part("uid", user.uid.map(|uid| uid.to_string()));
+    part("group", user.group.clone());
+    part("groups", user.groups.as_ref().map(|groups| groups.join(",")));
+    part("home", user.home.as_ref().map(|home| home.display().to_string()));
+    part("shell", user.shell.as_ref().map(|shell| shell.display().to_string()));
+    part("comment", user.comment.as_ref().map(|comment| format!("\"{comment}\"")));
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
+}
+
+fn unit(name: &str, action: UnitAction) -> Change {
+    let (kind, verb) = match action {
+        UnitAction::Enable => (ChangeKind::Create, "enable"),
+        UnitAction::Disable => (ChangeKind::Remove, "disable"),
+        UnitAction::Mask => (ChangeKind::Remove, "mask"),
+        UnitAction::Unmask => (ChangeKind::Create, "unmask"),
+        UnitAction::Start => (ChangeKind::Run, "start"),
+        UnitAction::Stop => (ChangeKind::Run, "stop"),
+        UnitAction::Restart => (ChangeKind::Run, "restart"),
+        UnitAction::Reload => (ChangeKind::Run, "reload"),
+    };
+    Change::new(kind, format!("{verb} {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::{Command, PackageRequest};
+    use crate::system::Attributes;
+
+    fn attributes() -> Attributes {
+        Attributes { owner: "root".into(), group: "root".into(), mode: 0o644 }
+    }
+
+    fn write(content: Content, before: Before) -> Change {
+        let path = "/etc/app.conf".into();
+        Change::from(&Op::WriteFile(WriteFile {
+            path,
+            content,
+            attributes: attributes(),
+            validate: None,
+            before,
+        }))
+    }
+
+    #[test]
+    fn a_changed_text_is_a_unified_diff() {
+        let before = Before::File { content: Content::new("a\nb\n"), attributes: None };
+        let change = write(Content::new("a\nc\n"), before);
+        insta::assert_snapshot!(format!("{change}\n{}", change.diff.as_deref().unwrap_or_default()), @r"
+        ~ change /etc/app.conf
+        --- /etc/app.conf
+        +++ /etc/app.conf
+        @@ -1,2 +1,2 @@
+         a
+        -b
+        +c
+        ");
+    }
+
+    #[test]
+    fn a_secret_is_its_length() {
+        let change = write(Content::new("hunter2").secret_if(true), Before::Absent);
+        assert_eq!(change.to_string(), "+ create /etc/app.conf (root:root 0644, secret, 7 bytes)");
+        assert_eq!(change.diff, None);
+        let before = Before::File { content: Content::new("hunter1").secret_if(true), attributes: None };
+        let change = write(Content::new("public"), before);
+        assert_eq!((change.to_string().as_str(), change.diff), ("~ change /etc/app.conf", None));
+    }
+
+    #[test]
+    fn every_kind_of_operation_reads_as_a_line() {
+        let lines: Vec<String> = [
+            Op::InstallPackages {
+                packages: vec![
+                    PackageRequest { name: "nginx".into(), version: Some("1.22".into()), recommends: false },
+                    PackageRequest { name: "jq".into(), version: None, recommends: false },
+                ],
+            },
+            Op::RemovePackages { packages: vec!["telnet".into()], purge: true },
+            Op::CreateGroup { name: "app".into(), gid: Some(990), system: true },
+            Op::CreateUser(UserRequest { name: "app".into(), uid: Some(990), ..UserRequest::default() }),
+            Op::ModifyUser(UserRequest {
+                name: "app".into(),
+                groups: Some(vec!["a".into(), "b".into()]),
+                ..UserRequest::default()
+            }),
+            Op::CreateDirectory { path: "/srv".into(), attributes: attributes() },
+            Op::CreateSymlink { path: "/a".into(), target: "/b".into(), before: Some("/c".into()) },
+            Op::Remove { path: "/old".into(), directory: true },
+            Op::Unit { name: "nginx.service".into(), action: UnitAction::Enable },
+            Op::SetKernelParameter {
+                key: "vm.swappiness".into(),
+                value: "1".into(),
+                before: Some("60".into()),
+            },
+            Op::Run(Command::new(["true"])),
+        ]
+        .iter()
+        .map(|op| Change::from(op).to_string())
+        .collect();
+        insta::assert_snapshot!(lines.join("\n"), @"
+        + install nginx 1.22, jq
+        - purge telnet
+        + create the group app (990)
+        + create the user app (uid 990)
+        ~ user app (groups a,b)
+        + create the directory /srv (root:root 0644)
+        ~ link /a -> /b (was /c)
+        - remove /old and everything in it
+        + enable nginx.service
+        ~ set vm.swappiness = 1 in the kernel (is 60)
+        > run true
+        ");
+    }
+}

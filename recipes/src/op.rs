@@ -1,0 +1,309 @@
+//! Operations: everything that can be done to a host, as data.
+//!
+//! A plan is a list of these. One place performs them ([`crate::system::Machine`]), so a dry run has
+//! no second code path and redaction, atomic writes and the root path exist once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::system::Attributes;
+
+/// One change to a host.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// Puts a file in place, whole or not at all.
+    WriteFile(WriteFile),
+    /// Makes a directory. Its parent must exist.
+    CreateDirectory {
+        /// Where.
+        path: PathBuf,
+        /// Whose it is.
+        attributes: Attributes,
+    },
+    /// Makes a symbolic link, replacing a file or link that is there.
+    CreateSymlink {
+        /// Where.
+        path: PathBuf,
+        /// Where it points.
+        target: PathBuf,
+        /// Where it pointed before, if it was a link.
+        before: Option<PathBuf>,
+    },
+    /// Sets owner, group and mode of what exists.
+    SetAttributes {
+        /// Of what.
+        path: PathBuf,
+        /// As they shall be.
+        attributes: Attributes,
+        /// As they are.
+        before: Attributes,
+    },
+    /// Removes a file or link, or a directory with all that is in it.
+    Remove {
+        /// What.
+        path: PathBuf,
+        /// Whether it is a directory.
+        directory: bool,
+    },
+    /// Installs packages in one transaction.
+    InstallPackages {
+        /// Which.
+        packages: Vec<PackageRequest>,
+    },
+    /// Removes packages in one transaction.
+    RemovePackages {
+        /// Which.
+        packages: Vec<String>,
+        /// Whether their configuration goes too.
+        purge: bool,
+    },
+    /// Makes a group.
+    CreateGroup {
+        /// Its name.
+        name: String,
+        /// Its number; the system chooses if none is given.
+        gid: Option<u32>,
+        /// Whether it is a system group, with a low number.
+        system: bool,
+    },
+    /// Gives a group another number.
+    ModifyGroup {
+        /// Its name.
+        name: String,
+        /// The number it shall have.
+        gid: u32,
+    },
+    /// Removes a group.
+    RemoveGroup {
+        /// Its name.
+        name: String,
+    },
+    /// Makes an account.
+    CreateUser(UserRequest),
+    /// Changes an account; only what is given changes.
+    ModifyUser(UserRequest),
+    /// Removes an account. Its home stays.
+    RemoveUser {
+        /// Its name.
+        name: String,
+    },
+    /// Does something to a systemd unit.
+    Unit {
+        /// Its whole name.
+        name: String,
+        /// What is done.
+        action: UnitAction,
+    },
+    /// Sets a sysctl in the running kernel.
+    SetKernelParameter {
+        /// The key, with dots.
+        key: String,
+        /// The value it shall have.
+        value: String,
+        /// The value it has.
+        before: Option<String>,
+    },
+    /// Runs a program.
+    Run(Command),
+}
+
+/// A file as it shall be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WriteFile {
+    /// Where.
+    pub path: PathBuf,
+    /// What is in it.
+    pub content: Content,
+    /// Whose it is.
+    pub attributes: Attributes,
+    /// A program that must accept the new file before it is put in place; `{file}` is its path.
+    pub validate: Option<Vec<String>>,
+    /// What is there now.
+    pub before: Before,
+}
+
+/// What a write replaces.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Before {
+    /// Nothing.
+    Absent,
+    /// A file with this content, and these attributes if they change too.
+    File {
+        /// What is in it.
+        content: Content,
+        /// Whose it is, if that changes.
+        attributes: Option<Attributes>,
+    },
+    /// A symbolic link.
+    Symlink(PathBuf),
+}
+
+/// The bytes of a file. Secret ones are never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Content {
+    bytes: Arc<[u8]>,
+    secret: bool,
+}
+
+impl Content {
+    /// Bytes that may be shown.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self { bytes: Arc::from(bytes.into()), secret: false }
+    }
+
+    /// Bytes that may be shown only if they are not secret.
+    #[must_use]
+    pub fn secret_if(mut self, secret: bool) -> Self {
+        self.secret = self.secret || secret;
+        self
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether they must never be shown.
+    pub fn is_secret(&self) -> bool {
+        self.secret
+    }
+
+    /// Their SHA-256 in hexadecimal.
+    pub fn sha256(&self) -> String {
+        hex(&Sha256::digest(&self.bytes))
+    }
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.secret, std::str::from_utf8(&self.bytes)) {
+            (true, _) => write!(formatter, "(secret, {} bytes)", self.bytes.len()),
+            (false, Ok(text)) => fmt::Debug::fmt(text, formatter),
+            (false, Err(_)) => write!(formatter, "({} bytes)", self.bytes.len()),
+        }
+    }
+}
+
+/// Bytes as lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    use fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// A package to install.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageRequest {
+    /// Its name.
+    pub name: String,
+    /// Exactly this version; the newest if none is given.
+    pub version: Option<String>,
+    /// Whether packages that it recommends come too.
+    pub recommends: bool,
+}
+
+/// An account as it shall be. What is `None` is left to the system or as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UserRequest {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub uid: Option<u32>,
+    /// Its primary group.
+    pub group: Option<String>,
+    /// All its other groups; `None` leaves them.
+    pub groups: Option<Vec<String>>,
+    /// Its home directory.
+    pub home: Option<PathBuf>,
+    /// Its login shell.
+    pub shell: Option<PathBuf>,
+    /// Its comment field.
+    pub comment: Option<String>,
+    /// Whether it is a system account, with a low number (only when it is made).
+    pub system: bool,
+    /// Whether its home is made (only when it is made).
+    pub create_home: bool,
+}
+
+/// What can be done to a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnitAction {
+    /// Started at boot from now on.
+    Enable,
+    /// Not started at boot any more.
+    Disable,
+    /// Cannot be started at all.
+    Mask,
+    /// Can be started again.
+    Unmask,
+    /// Started now.
+    Start,
+    /// Stopped now.
+    Stop,
+    /// Stopped, then started, if it runs.
+    Restart,
+    /// Told to read its configuration again, if it runs.
+    Reload,
+}
+
+/// A program to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// The program and its arguments. No shell reads them.
+    pub argv: Vec<String>,
+    /// Variables it gets besides `PATH`, `HOME` and `LC_ALL`.
+    pub environment: BTreeMap<String, String>,
+    /// Where it runs; `/` if not said.
+    pub directory: Option<PathBuf>,
+    /// Who runs it; root if not said.
+    pub user: Option<String>,
+    /// How long it may run.
+    pub timeout: Duration,
+}
+
+impl Command {
+    /// A program with arguments, as root, in `/`, with five minutes.
+    pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
+        Self {
+            argv: argv.into_iter().map(Into::into).collect(),
+            environment: BTreeMap::new(),
+            directory: None,
+            user: None,
+            timeout: Duration::from_mins(5),
+        }
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.argv.join(" "))
+    }
+}
+
+impl Op {
+    /// Takes another operation into this one if one transaction can do both; gives it back if not.
+    pub fn merge(&mut self, other: Self) -> Option<Self> {
+        match (self, other) {
+            (Self::InstallPackages { packages }, Self::InstallPackages { packages: more }) => {
+                packages.extend(more);
+                None
+            }
+            (
+                Self::RemovePackages { packages, purge },
+                Self::RemovePackages { packages: more, purge: same },
+            ) if *purge == same => {
+                packages.extend(more);
+                None
+            }
+            (_, other) => Some(other),
+        }
+    }
+}

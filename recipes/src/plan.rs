@@ -1,0 +1,255 @@
+//! The plan of a whole run: what apply would do, found without doing anything.
+//!
+//! Each resource is planned against the facts as the operations before it will leave them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::change::{Change, ChangeKind};
+use crate::op::Op;
+use crate::resolve::{Resolved, ResolvedRecipe, Step};
+use crate::run::RunError;
+use crate::system::simulated::Simulated;
+use crate::system::{Facts, PlanError};
+
+/// What a run would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Every resource, and every handler that would run, in order.
+    pub items: Vec<PlanItem>,
+}
+
+/// What a run would do for one resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanItem {
+    /// The id of the resource.
+    pub resource: String,
+    /// What would be done; nothing if it is true already.
+    pub changes: Vec<Change>,
+}
+
+/// Whether a plan runs the `unless` and `onlyif` of commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guards {
+    /// It does not: a dry run executes nothing that somebody else wrote.
+    Skip,
+    /// It does, as long as nothing that would change comes before: to prove that nothing is left to do.
+    Run,
+}
+
+/// Plans a whole run against a host.
+///
+/// # Errors
+/// The first resource that apply would fail at.
+pub fn plan(resolved: &Resolved, facts: &dyn Facts, guards: Guards) -> Result<Plan, RunError> {
+    plan_with_pending(resolved, facts, guards, &[])
+}
+
+/// Plans a whole run on a host where handlers are still pending from an earlier one.
+///
+/// # Errors
+/// The first resource that apply would fail at.
+pub fn plan_with_pending(
+    resolved: &Resolved,
+    facts: &dyn Facts,
+    guards: Guards,
+    pending: &[String],
+) -> Result<Plan, RunError> {
+    let mut plan = Plan::default();
+    let mut simulated = Simulated::over(facts, guards);
+    for recipe in &resolved.recipes {
+        let mut notified: Vec<&str> = Vec::new();
+        for step in &recipe.resources {
+            let changes = foresee(step, &mut simulated)?;
+            if !changes.is_empty() {
+                notified.extend(step.notify.iter().map(String::as_str));
+            }
+            plan.items.push(PlanItem { resource: step.id.clone(), changes });
+        }
+        for (name, step) in &recipe.handlers {
+            if notified.contains(&name.as_str()) || pending.contains(&handler_id(recipe, name)) {
+                let changes = foresee(step, &mut simulated)?;
+                if !changes.is_empty() {
+                    plan.items.push(PlanItem { resource: step.id.clone(), changes });
+                }
+            }
+        }
+    }
+    Ok(plan)
+}
+
+/// How a handler is remembered on a host.
+pub(crate) fn handler_id(recipe: &ResolvedRecipe, handler: &str) -> String {
+    format!("{}/{handler}", recipe.name)
+}
+
+fn foresee(step: &Step, simulated: &mut Simulated<'_>) -> Result<Vec<Change>, RunError> {
+    let why = match step.resource.plan(simulated) {
+        Ok(ops) => {
+            ops.iter().for_each(|op| simulated.foresee(op));
+            return Ok(ops.iter().map(Change::from).collect());
+        }
+        Err(PlanError::Unknown(why)) => why,
+        Err(error) => return Err(RunError::planning(step, error)),
+    };
+    // What would be done if what is absent stayed absent is the best that can be shown.
+    let certain = simulated.pretend_certain();
+    let planned = step.resource.plan(simulated);
+    simulated.restore(certain);
+    match planned {
+        Ok(ops) if !ops.is_empty() => {
+            ops.iter().for_each(|op| simulated.foresee(op));
+            Ok(ops.iter().map(|op| Change::from(op).unless(&why)).collect())
+        }
+        _ => {
+            simulated.foresee_unknown(&format!("`{}`", step.id));
+            Ok(vec![Change::unknown(&why)])
+        }
+    }
+}
+
+impl Plan {
+    /// Whether everything is true already.
+    pub fn is_empty(&self) -> bool {
+        self.items.iter().all(|item| item.changes.is_empty())
+    }
+
+    /// How many resources would change for certain, may change, and are true already.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        let unknown = |item: &&PlanItem| {
+            !item.changes.is_empty() && item.changes.iter().all(|change| change.kind == ChangeKind::Unknown)
+        };
+        let unchanged = self.items.iter().filter(|item| item.changes.is_empty()).count();
+        let unknown = self.items.iter().filter(unknown).count();
+        (self.items.len() - unchanged - unknown, unknown, unchanged)
+    }
+}
+
+/// The plan as people read it: like a diff, with a last line that counts.
+impl fmt::Display for Plan {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for item in self.items.iter().filter(|item| !item.changes.is_empty()) {
+            writeln!(formatter, "{}", item.resource)?;
+            for change in &item.changes {
+                writeln!(formatter, "  {change}")?;
+                for line in change.diff.iter().flat_map(|diff| diff.lines()) {
+                    writeln!(formatter, "      {line}")?;
+                }
+            }
+        }
+        let (changed, unknown, unchanged) = self.counts();
+        write!(formatter, "Plan: {changed} to change")?;
+        if unknown > 0 {
+            write!(formatter, ", {unknown} known after apply")?;
+        }
+        write!(formatter, ", {unchanged} unchanged.")
+    }
+}
+
+/// Whether an operation is done before any file is put in place: what files need to be there first.
+pub(crate) fn is_foundation(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::InstallPackages { .. }
+            | Op::RemovePackages { .. }
+            | Op::CreateGroup { .. }
+            | Op::ModifyGroup { .. }
+            | Op::CreateUser(_)
+            | Op::ModifyUser(_)
+            | Op::CreateDirectory { .. }
+    )
+}
+
+/// Whether an operation can be part of a commit of files.
+pub(crate) fn is_file(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::WriteFile(_) | Op::CreateSymlink { .. } | Op::CreateDirectory { .. } | Op::SetAttributes { .. }
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::fake::Fake;
+    use crate::testing::Example;
+
+    #[test]
+    fn a_plan_of_the_whole_sees_what_earlier_resources_will_do() {
+        let fake = Fake::debian();
+        let example = Example::recipe(
+            "
+resources:
+  - package: { name: nginx }
+  - group: { name: app }
+  - directory: { path: /srv/app, group: app }
+  - file: { path: /srv/app/a, content: \"x\\n\", group: app }
+    notify: tell
+  - line: { path: /srv/app/b, line: y, create: true }
+  - line: { path: /etc/nginx/nginx.conf, line: y }
+  - service: { name: nginx, state: running }
+handlers:
+  tell: { command: { argv: [tell] } }
+  other: { command: { argv: [other] } }
+",
+        );
+        insta::assert_snapshot!(example.plan(&fake).expect("a plan"), @"
+        example: package nginx
+          + install nginx
+        example: group app
+          ? create the group app, unless installing nginx brings it
+        example: directory /srv/app
+          ? create the directory /srv/app (root:app 0755), unless installing nginx brings it
+        example: file /srv/app/a
+          ? create /srv/app/a (root:app 0644, 2 bytes), unless installing nginx brings it
+              --- /dev/null
+              +++ /srv/app/a
+              @@ -0,0 +1 @@
+              +x
+        example: line /srv/app/b: y
+          ? create /srv/app/b (root:root 0644, 2 bytes), unless installing nginx brings it
+              --- /dev/null
+              +++ /srv/app/b
+              @@ -0,0 +1 @@
+              +y
+        example: line /etc/nginx/nginx.conf: y
+          ? known after apply: whether installing nginx brings it
+        example: service nginx.service
+          ? known after apply: whether installing nginx brings it
+        example: handler tell
+          > run tell
+        Plan: 2 to change, 6 known after apply, 0 unchanged.
+        ");
+    }
+
+    #[test]
+    fn the_proof_runs_guards_as_long_as_nothing_changes() {
+        let mut fake = Fake::debian();
+        fake.let_succeed(&["true"]);
+        let example = Example::resources("- command: { argv: [make], unless: 'true' }");
+        let resolved = example.resolve(fake.host()).expect("valid");
+        assert!(plan(&resolved, &fake, Guards::Run).expect("a plan").is_empty());
+        assert_eq!(plan(&resolved, &fake, Guards::Skip).expect("a plan").counts(), (0, 1, 0));
+        let example = Example::resources(
+            "
+- file: { path: /etc/a, content: x }
+- command: { argv: [make], unless: 'true' }
+",
+        );
+        let resolved = example.resolve(fake.host()).expect("valid");
+        assert_eq!(plan(&resolved, &fake, Guards::Run).expect("a plan").counts(), (1, 1, 0));
+    }
+
+    #[test]
+    fn what_apply_would_fail_at_the_plan_fails_at() {
+        let example = Example::resources(
+            "
+- file: { path: /etc/a, content: x }
+- file: { path: /etc/a/b, content: x }
+",
+        );
+        let error = example.plan(&Fake::debian()).expect_err("a file is no directory");
+        insta::assert_snapshot!(error.to_string(), @"example: file /etc/a/b: `/etc/a` is a file, not a directory");
+    }
+}

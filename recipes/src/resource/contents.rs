@@ -1,0 +1,158 @@
+//! What `file`, `template`, `line` and `sysctl` have in common: a file with this content must be there.
+
+use std::path::{Path, PathBuf};
+
+use crate::op::{Before, Content, Op, WriteFile};
+use crate::system::{Attributes, EntryKind, Facts, Mode, PlanError};
+
+/// Where files with secrets are on a live host: on tmpfs, never on a disk.
+pub const SECRET_FILES: &str = "/run/bootstrap-agent/files";
+
+/// A file as it shall be.
+#[derive(Debug, Clone)]
+pub(super) struct Contents {
+    pub(super) path: PathBuf,
+    pub(super) content: Content,
+    pub(super) attributes: Attributes,
+    pub(super) validate: Option<Vec<String>>,
+}
+
+impl Contents {
+    /// What is needed to have it. On a live host a secret one is kept on tmpfs and linked to.
+    pub(super) fn plan(&self, facts: &dyn Facts) -> Result<Vec<Op>, PlanError> {
+        if !self.content.is_secret() || facts.host().mode == Mode::Bake {
+            return self.plan_at(facts, &self.path);
+        }
+        let relative = self.path.strip_prefix("/").unwrap_or(&self.path);
+        let kept = Path::new(SECRET_FILES).join(relative);
+        let mut ops = Vec::new();
+        for directory in missing_parents(facts, &kept)? {
+            // Others may pass through to a file that is theirs, and cannot look around.
+            ops.push(Op::CreateDirectory { path: directory, attributes: root(0o711) });
+        }
+        if ops.is_empty() {
+            ops = self.plan_at(facts, &kept)?;
+        } else {
+            ops.push(self.write(&kept, Before::Absent));
+        }
+        ops.extend(plan_link(facts, &self.path, &kept)?);
+        Ok(ops)
+    }
+
+    fn plan_at(&self, facts: &dyn Facts, path: &Path) -> Result<Vec<Op>, PlanError> {
+        owners_exist(facts, &self.attributes)?;
+        let Some(entry) = facts.entry(path)?.known()? else {
+            parent_exists(facts, path)?;
+            return Ok(vec![self.write(path, Before::Absent)]);
+        };
+        match entry.kind {
+            EntryKind::File => {}
+            EntryKind::Symlink { target } => return Ok(vec![self.write(path, Before::Symlink(target))]),
+            other => {
+                let message = format!("`{}` is {}, not a file", path.display(), other.noun());
+                return Err(PlanError::impossible(message));
+            }
+        }
+        let before = facts.content(path)?.known()?.unwrap_or_default();
+        let changed = (entry.attributes != self.attributes).then_some(entry.attributes);
+        match changed {
+            _ if before != self.content.bytes() => {
+                let content = Content::new(before).secret_if(self.content.is_secret());
+                Ok(vec![self.write(path, Before::File { content, attributes: changed })])
+            }
+            Some(before) => Ok(vec![Op::SetAttributes {
+                path: path.to_owned(),
+                attributes: self.attributes.clone(),
+                before,
+            }]),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn write(&self, path: &Path, before: Before) -> Op {
+        Op::WriteFile(WriteFile {
+            path: path.to_owned(),
+            content: self.content.clone(),
+            attributes: self.attributes.clone(),
+            validate: self.validate.clone(),
+            before,
+        })
+    }
+}
+
+/// What is needed so that nothing is at a path.
+pub(super) fn plan_absent(facts: &dyn Facts, path: &Path) -> Result<Vec<Op>, PlanError> {
+    match facts.entry(path)?.known()? {
+        None => Ok(Vec::new()),
+        Some(entry) => {
+            Ok(vec![Op::Remove { path: path.to_owned(), directory: entry.kind == EntryKind::Directory }])
+        }
+    }
+}
+
+/// What is needed so that a path is a link to another.
+pub(super) fn plan_link(facts: &dyn Facts, path: &Path, target: &Path) -> Result<Vec<Op>, PlanError> {
+    let link = |before| Op::CreateSymlink { path: path.to_owned(), target: target.to_owned(), before };
+    match facts.entry(path)?.known()?.map(|entry| entry.kind) {
+        None => {
+            parent_exists(facts, path)?;
+            Ok(vec![link(None)])
+        }
+        Some(EntryKind::Symlink { target: now }) if now == target => Ok(Vec::new()),
+        Some(EntryKind::Symlink { target: now }) => Ok(vec![link(Some(now))]),
+        Some(EntryKind::File) => Ok(vec![link(None)]),
+        Some(other) => {
+            let message = format!("`{}` is {}, which a link does not replace", path.display(), other.noun());
+            Err(PlanError::impossible_but(message, "remove it first"))
+        }
+    }
+}
+
+/// The directories above a path that do not exist, outermost first.
+pub(super) fn missing_parents(facts: &dyn Facts, path: &Path) -> Result<Vec<PathBuf>, PlanError> {
+    let mut missing = Vec::new();
+    for parent in path.ancestors().skip(1) {
+        if facts.entry(parent)?.known()?.is_some() {
+            break;
+        }
+        missing.push(parent.to_owned());
+    }
+    missing.reverse();
+    Ok(missing)
+}
+
+fn parent_exists(facts: &dyn Facts, path: &Path) -> Result<(), PlanError> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    match facts.entry(parent)?.known()?.map(|entry| entry.kind) {
+        Some(EntryKind::Directory | EntryKind::Symlink { .. }) => Ok(()),
+        None => Err(PlanError::impossible_but(
+            format!("the directory `{}` does not exist", parent.display()),
+            format!("put a `directory: {{ path: {} }}` before it", parent.display()),
+        )),
+        Some(other) => {
+            Err(PlanError::impossible(format!("`{}` is {}, not a directory", parent.display(), other.noun())))
+        }
+    }
+}
+
+/// An owner that does not exist would be found only half way through.
+pub(super) fn owners_exist(facts: &dyn Facts, attributes: &Attributes) -> Result<(), PlanError> {
+    let missing = |noun: &str, name: &str| {
+        PlanError::impossible_but(
+            format!("the {noun} `{name}` does not exist"),
+            format!("put a `{noun}: {{ name: {name} }}` before it"),
+        )
+    };
+    let is_number = |name: &str| name.parse::<u32>().is_ok();
+    if !is_number(&attributes.owner) && facts.user(&attributes.owner)?.known()?.is_none() {
+        return Err(missing("user", &attributes.owner));
+    }
+    if !is_number(&attributes.group) && facts.group(&attributes.group)?.known()?.is_none() {
+        return Err(missing("group", &attributes.group));
+    }
+    Ok(())
+}
+
+fn root(mode: u32) -> Attributes {
+    Attributes { owner: "root".into(), group: "root".into(), mode }
+}

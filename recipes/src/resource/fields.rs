@@ -1,0 +1,166 @@
+//! Types of fields that several kinds have. What is read into one of these is valid.
+
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
+
+use crate::system::Attributes;
+
+/// A path from the root, without `..` and without a slash at the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct AbsolutePath(PathBuf);
+
+impl AbsolutePath {
+    pub(super) fn as_path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl fmt::Display for AbsolutePath {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(formatter)
+    }
+}
+
+impl<'de> Deserialize<'de> for AbsolutePath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let path = Path::new(&text);
+        if !path.is_absolute() {
+            return Err(de::Error::custom(format!("the path `{text}` does not start with `/`")));
+        }
+        if path.components().any(|part| part == Component::ParentDir) || text.contains('\0') {
+            return Err(de::Error::custom(format!("the path `{text}` has `..` or NUL in it")));
+        }
+        Ok(Self(path.components().collect()))
+    }
+}
+
+/// Permission bits, written as octal digits in a string: `"0644"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mode(pub(super) u32);
+
+impl<'de> Deserialize<'de> for Mode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ModeVisitor;
+        impl Visitor<'_> for ModeVisitor {
+            type Value = Mode;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a mode as a string of octal digits, such as \"0644\"")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Mode, E> {
+                match u32::from_str_radix(text, 8) {
+                    Ok(mode) if mode <= 0o7777 && (3..=4).contains(&text.len()) => Ok(Mode(mode)),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Mode, E> {
+                Err(E::custom(format!(
+                    "a mode is a string: the number {number} is {number:#o} in octal; write \"0{number}\""
+                )))
+            }
+        }
+        deserializer.deserialize_any(ModeVisitor)
+    }
+}
+
+/// A program and its arguments: a list, or one string split at spaces as a shell would, with quotes and
+/// without anything else that shells do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Words(pub(super) Vec<String>);
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WordsVisitor;
+        impl<'de> Visitor<'de> for WordsVisitor {
+            type Value = Words;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a command: a list of words, or a string")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Words, E> {
+                match shlex::split(text) {
+                    Some(words) if !words.is_empty() => Ok(Words(words)),
+                    _ => Err(E::custom(format!("`{text}` is not a command: it is empty or a quote is open"))),
+                }
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Words, A::Error> {
+                let mut words = Vec::new();
+                while let Some(word) = access.next_element()? {
+                    words.push(word);
+                }
+                if words.is_empty() {
+                    return Err(de::Error::custom("a command has at least one word"));
+                }
+                Ok(Words(words))
+            }
+        }
+        deserializer.deserialize_any(WordsVisitor)
+    }
+}
+
+/// A span of time, such as `90s`, `5m` or `1h 30m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span(pub(super) Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text).map(Self).map_err(|_| {
+            de::Error::custom(format!("`{text}` is not a time; write one such as `90s` or `5m`"))
+        })
+    }
+}
+
+/// The name of a user or group, as useradd(8) takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct AccountName(pub(super) String);
+
+impl<'de> Deserialize<'de> for AccountName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        // Debian's NAME_REGEX, and the 32 characters that utmp has.
+        let valid = name.len() <= 32
+            && name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c));
+        if !valid {
+            return Err(de::Error::custom(format!(
+                "`{name}` is not a name for a user or group: lower-case letters, digits, `-` and `_`, \
+                 at most 32, not starting with a digit"
+            )));
+        }
+        Ok(Self(name))
+    }
+}
+
+/// Whether something shall be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum State {
+    /// It shall.
+    #[default]
+    Present,
+    /// It shall not.
+    Absent,
+}
+
+/// Owner, group and mode as they shall be: what is not said is root's, so that two hosts cannot differ.
+pub(super) fn attributes(
+    owner: Option<String>,
+    group: Option<String>,
+    mode: Option<Mode>,
+    default_mode: u32,
+) -> Attributes {
+    Attributes {
+        owner: owner.unwrap_or_else(|| "root".into()),
+        group: group.unwrap_or_else(|| "root".into()),
+        mode: mode.map_or(default_mode, |mode| mode.0),
+    }
+}

@@ -1,0 +1,234 @@
+//! Resources: things that must be true on a host.
+//!
+//! Adding a kind is one file here and one line in [`KINDS`]. A resource cannot write: it reads facts and
+//! returns operations.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+
+use crate::error::Problem;
+use crate::from_node::from_node;
+use crate::node::Node;
+use crate::op::{Content, Op};
+use crate::recipe::Recipe;
+use crate::source::Location;
+use crate::system::{Facts, PlanError};
+use crate::template::Scope;
+
+mod command;
+mod contents;
+mod directory;
+mod fields;
+mod file;
+mod group;
+mod line;
+mod package;
+mod service;
+mod symlink;
+mod sysctl;
+mod template;
+mod user;
+
+pub use contents::SECRET_FILES;
+
+/// Every kind of resource, in the order in which the manual lists them.
+pub const KINDS: &[Kind] = &[
+    Kind::of::<package::Package>(),
+    Kind::of::<file::File>(),
+    Kind::of::<template::Template>(),
+    Kind::of::<directory::Directory>(),
+    Kind::of::<symlink::Symlink>(),
+    Kind::of::<line::Line>(),
+    Kind::of::<user::User>(),
+    Kind::of::<group::Group>(),
+    Kind::of::<service::Service>(),
+    Kind::of::<sysctl::Sysctl>(),
+    Kind::of::<command::CommandResource>(),
+];
+
+/// One thing that must be true on a host, with all its fields decided.
+pub trait Resource: fmt::Debug {
+    /// What it is about, such as `/etc/motd` or `nginx.service`.
+    fn subject(&self) -> String;
+
+    /// What it alone may decide. Two resources that claim the same and are not equal contradict each
+    /// other.
+    fn claims(&self) -> Vec<Claim>;
+
+    /// The operations that are still needed to make it true; none if it is.
+    ///
+    /// # Errors
+    /// When it depends on what only performing can tell, or cannot be had on this host.
+    fn plan(&self, facts: &dyn Facts) -> Result<Vec<Op>, PlanError>;
+
+    /// Whether it is a thing to do rather than a thing to be, so that it makes sense as a handler only.
+    fn is_reaction(&self) -> bool {
+        false
+    }
+
+    /// Whether it says nothing about when it is done, so that planning it again never comes out empty.
+    fn runs_every_time(&self) -> bool {
+        false
+    }
+}
+
+/// Something that only one resource may decide.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Claim {
+    /// What is at a path.
+    Path(PathBuf),
+    /// One line of a file that something else made.
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// What finds the line.
+        line: String,
+    },
+    /// A package.
+    Package(String),
+    /// An account.
+    User(String),
+    /// A group.
+    Group(String),
+    /// A systemd unit.
+    Unit(String),
+    /// A kernel parameter.
+    Sysctl(String),
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => write!(formatter, "the path `{}`", path.display()),
+            Self::Line { path, line } => write!(formatter, "the line `{line}` of `{}`", path.display()),
+            Self::Package(name) => write!(formatter, "the package `{name}`"),
+            Self::User(name) => write!(formatter, "the user `{name}`"),
+            Self::Group(name) => write!(formatter, "the group `{name}`"),
+            Self::Unit(name) => write!(formatter, "the unit `{name}`"),
+            Self::Sysctl(key) => write!(formatter, "the sysctl `{key}`"),
+        }
+    }
+}
+
+/// What the fields of a kind are, and how a resource is made of them.
+trait Fields: DeserializeOwned {
+    /// The key that the kind is written under.
+    const KIND: &'static str;
+    /// The fields that may hold secrets.
+    const SECRET_FIELDS: &'static [&'static str] = &[];
+
+    /// The resource, with files read and templates rendered.
+    fn build(self, context: &Context<'_>) -> Result<Box<dyn Resource>, Problem>;
+}
+
+/// What a resource is built with.
+pub struct Context<'a> {
+    /// The recipe it is in, whose files and templates it may use.
+    pub recipe: &'a Recipe,
+    /// The values that templates see.
+    pub scope: &'a Scope,
+    /// Where it is written.
+    pub at: &'a Location,
+    /// Whether one of its fields holds a secret.
+    pub secret: bool,
+}
+
+impl Context<'_> {
+    /// A file of the recipe's `files/`.
+    fn file(&self, name: &str) -> Result<Content, Problem> {
+        Ok(Content::new(self.recipe.file(name)?).secret_if(self.secret))
+    }
+
+    /// A template of the recipe's `templates/`, rendered; secret if a secret went into it.
+    fn template(&self, name: &str) -> Result<Content, Problem> {
+        let templates = self.recipe.templates();
+        let text = templates.render(name, self.scope)?;
+        // What renders differently without the secrets has a secret in it; so has what does not render.
+        let secret = self
+            .scope
+            .masked()
+            .is_some_and(|masked| templates.render(name, masked).as_deref().ok() != Some(text.as_str()));
+        Ok(Content::new(text).secret_if(secret || self.secret))
+    }
+}
+
+/// A kind of resource.
+pub struct Kind {
+    /// The key that it is written under.
+    pub name: &'static str,
+    /// The fields that may hold secrets.
+    pub secret_fields: &'static [&'static str],
+    build: Build,
+}
+
+/// Makes a resource of its rendered fields.
+type Build = fn(&Node, &Context<'_>) -> Result<Box<dyn Resource>, Problem>;
+
+impl Kind {
+    const fn of<F: Fields>() -> Self {
+        Self {
+            name: F::KIND,
+            secret_fields: F::SECRET_FIELDS,
+            build: |node, context| {
+                let fields: F = from_node(node).map_err(|problem| of_kind(problem, F::KIND))?;
+                fields.build(context).map_err(|problem| problem.at(&node.at))
+            },
+        }
+    }
+
+    /// The kind of a name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        KINDS.iter().find(|kind| kind.name == name)
+    }
+
+    /// Makes a resource of its rendered fields.
+    ///
+    /// # Errors
+    /// Says which field is wrong, where, and what is valid.
+    pub fn build(&self, fields: &Node, context: &Context<'_>) -> Result<Box<dyn Resource>, Problem> {
+        (self.build)(fields, context)
+    }
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name)
+    }
+}
+
+/// Names the kind in problems about its fields.
+fn of_kind(problem: Problem, kind: &str) -> Problem {
+    if problem.message().starts_with("unknown field") || problem.message().starts_with("the field") {
+        let message = format!("{} in `{kind}`", problem.message());
+        return problem.with_message(message);
+    }
+    problem
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+
+    use super::*;
+    use crate::testing::Example;
+
+    /// The module doc of each kind is its manual page, and its test names say what it does.
+    #[test]
+    fn every_kind_has_a_name_of_its_own_a_doc_with_an_example_and_tests() {
+        let names: BTreeSet<&str> = KINDS.iter().map(|kind| kind.name).collect();
+        assert_eq!(names.len(), KINDS.len());
+        for name in names {
+            let path = format!("{}/src/resource/{name}.rs", env!("CARGO_MANIFEST_DIR"));
+            let text = fs::read_to_string(&path).expect("a file of the kind's name");
+            let example = text.split("/// ```yaml\n").nth(1).and_then(|rest| rest.split("/// ```").next());
+            let example = example.unwrap_or_else(|| panic!("{name} has no example")).replace("/// ", "");
+            let (resources, handlers) = example.split_once("handlers:").unwrap_or((&example, ""));
+            Example::resources(resources).load().unwrap_or_else(|problems| panic!("{name}: {problems}"));
+            assert!(handlers.is_empty() || handlers.contains("service"), "{name}");
+            assert!(text.contains("settles"), "{name} has no test that it settles");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! `package`: a package of the system's package manager.
+
+use serde::Deserialize;
+
+use super::{Claim, Context, Fields, Resource};
+use crate::error::Problem;
+use crate::op::{Op, PackageRequest};
+use crate::system::{Facts, Known, PlanError};
+
+/// A package of the system's package manager.
+///
+/// Adjacent `package` resources are one transaction. Package lists are refreshed once a run, before the
+/// first installation. Maintainer scripts start no services; a `service` resource does. Questions are
+/// never asked and changed configuration files are kept. A lock held by another package manager is waited for.
+///
+/// ```yaml
+/// - package: { name: nginx-light }
+/// - package: { name: openssl, version: 3.0.15-1~deb12u1 }
+/// - package: { name: telnet, state: purged }
+/// ```
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Package {
+    /// Its name.
+    name: String,
+    /// Exactly this version; any installed one is right if not said, and the newest is installed.
+    version: Option<String>,
+    /// Whether packages that it recommends come too; `false` if not said.
+    #[serde(default)]
+    recommends: bool,
+    /// `present`, `absent`, or `purged` with its configuration.
+    #[serde(default)]
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    #[default]
+    Present,
+    Absent,
+    Purged,
+}
+
+impl Fields for Package {
+    const KIND: &'static str = "package";
+
+    fn build(self, _context: &Context<'_>) -> Result<Box<dyn Resource>, Problem> {
+        // What starts with `-` is an option to the package manager, and `/`, `=` and a trailing `-` mean
+        // something to it as well.
+        let valid = |text: &str, extra: &str| {
+            text.starts_with(|first: char| first.is_ascii_alphanumeric())
+                && text.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
+        };
+        if !valid(&self.name, "+-._:") || self.name.ends_with(['-', '+']) && !self.name.ends_with("++") {
+            return Err(Problem::new(format!("`{}` is not the name of a package", self.name)));
+        }
+        if let Some(version) = &self.version {
+            if !valid(version, "+-._:~^") {
+                return Err(Problem::new(format!("`{version}` is not a version")));
+            }
+            if self.state != State::Present {
+                return Err(Problem::new("a package that shall not be installed has no `version`"));
+            }
+        }
+        Ok(Box::new(self))
+    }
+}
+
+impl Resource for Package {
+    fn subject(&self) -> String {
+        self.name.clone()
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim::Package(self.name.clone())]
+    }
+
+    fn plan(&self, facts: &dyn Facts) -> Result<Vec<Op>, PlanError> {
+        let installed = match facts.package(&self.name)? {
+            Known::Yes(installed) => installed,
+            // A dependency of another package may bring it. Wanting it again changes nothing.
+            Known::Unknown(_) if self.state == State::Present => None,
+            Known::Unknown(why) => return Err(PlanError::Unknown(why)),
+        };
+        let is_right = match (&installed, &self.version) {
+            (Some(installed), Some(wanted)) => installed == wanted,
+            (installed, _) => installed.is_some(),
+        };
+        match (self.state, is_right, installed) {
+            (State::Present, true, _) | (State::Absent | State::Purged, _, None) => Ok(Vec::new()),
+            (State::Present, false, _) => Ok(vec![Op::InstallPackages {
+                packages: vec![PackageRequest {
+                    name: self.name.clone(),
+                    version: self.version.clone(),
+                    recommends: self.recommends,
+                }],
+            }]),
+            (State::Absent | State::Purged, _, Some(_)) => Ok(vec![Op::RemovePackages {
+                packages: vec![self.name.clone()],
+                purge: self.state == State::Purged,
+            }]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::op::Op;
+    use crate::system::fake::Fake;
+    use crate::testing::Example;
+
+    #[test]
+    fn settles_installed_at_a_version_and_gone() {
+        let mut fake = Fake::debian();
+        insta::assert_snapshot!(Example::resources("- package: { name: nginx }").settles(&mut fake), @"
+        example: package nginx
+          + install nginx
+        Plan: 1 to change, 0 unchanged.
+        ");
+        insta::assert_snapshot!(Example::resources("- package: { name: nginx, version: '1.2' }").settles(&mut fake), @"
+        example: package nginx
+          + install nginx 1.2
+        Plan: 1 to change, 0 unchanged.
+        ");
+        insta::assert_snapshot!(Example::resources("- package: { name: nginx, state: purged }").settles(&mut fake), @"
+        example: package nginx
+          - purge nginx
+        Plan: 1 to change, 0 unchanged.
+        ");
+    }
+
+    #[test]
+    fn adjacent_packages_are_one_transaction() {
+        let mut fake = Fake::debian();
+        let example = Example::resources(
+            "
+- package: { name: a }
+- package: { name: b, version: '2' }
+- package: { name: \"{{ item }}\" }
+  for_each: [c, d]
+- file: { path: /etc/x, content: x }
+- package: { name: e }
+",
+        );
+        example.settles(&mut fake);
+        let transactions: Vec<usize> = fake
+            .performed
+            .iter()
+            .filter_map(|op| match op {
+                Op::InstallPackages { packages } => Some(packages.len()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(transactions, [4, 1]);
+    }
+
+    #[test]
+    fn names_that_mean_something_else_to_a_package_manager_are_refused() {
+        let problems = |fields: &str| Example::resources(&format!("- package: {fields}")).problems();
+        insta::assert_snapshot!(problems("{ name: --purge }"), @"example/recipe.yaml:2:14: `--purge` is not the name of a package");
+        insta::assert_snapshot!(problems("{ name: nginx- }"), @"example/recipe.yaml:2:14: `nginx-` is not the name of a package");
+        insta::assert_snapshot!(problems("{ name: a=1 }"), @"example/recipe.yaml:2:14: `a=1` is not the name of a package");
+        insta::assert_snapshot!(problems("{ name: a, version: '1 b' }"), @"example/recipe.yaml:2:14: `1 b` is not a version");
+        insta::assert_snapshot!(problems("{ name: a, version: '1', state: absent }"), @"example/recipe.yaml:2:14: a package that shall not be installed has no `version`");
+        insta::assert_snapshot!(problems("{ name: [a, b] }"), @"example/recipe.yaml:2:22: expected a string, found a list");
+        insta::assert_snapshot!(problems("{ name: a, state: latest }"), @"example/recipe.yaml:2:32: `latest` is not a valid value here; valid are `present`, `absent` and `purged`");
+        assert!(
+            Example::resources("- package: { name: g++ }")
+                .resolve(&crate::system::Facts::host(&Fake::debian()).clone())
+                .is_ok()
+        );
+    }
+}

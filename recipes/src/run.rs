@@ -1,0 +1,583 @@
+//! Performing a run, and proving each resource right after: plan, perform, plan again.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::fmt;
+use std::fmt::Write;
+
+use miette::{Diagnostic, LabeledSpan, SourceCode};
+
+use crate::change::Change;
+use crate::error::Problem;
+use crate::event::{Event, Outcome, Summary};
+use crate::op::Op;
+use crate::plan::{Guards, handler_id, is_file, is_foundation, plan_with_pending};
+use crate::resolve::{Resolved, ResolvedRecipe, Step};
+use crate::resource::Claim;
+use crate::system::simulated::Simulated;
+use crate::system::{Machine, Mode, PerformError, PlanError};
+
+/// Why a run stopped.
+#[derive(Debug)]
+pub struct RunError {
+    /// The id of the resource that it stopped at, if it was one.
+    pub resource: Option<String>,
+    /// What went wrong.
+    pub failure: Box<Failure>,
+    place: Option<Problem>,
+}
+
+/// What went wrong in a run.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// There is no plan for the resource.
+    #[error(transparent)]
+    Plan(PlanError),
+    /// An operation failed.
+    #[error("failed to {op}")]
+    Perform {
+        /// What was to be done.
+        op: String,
+        /// Why it failed.
+        #[source]
+        source: PerformError,
+    },
+    /// It was performed, and is still not true.
+    #[error("did not settle: after it was applied it still needs to change{}", remaining.iter().fold(String::new(), |mut text, change| { let _ = write!(text, "\n  {change}"); text }))]
+    DidNotSettle {
+        /// What a second plan wants to do.
+        remaining: Vec<Change>,
+        /// Whether the resource says nothing about when it is done.
+        runs_every_time: bool,
+    },
+    /// What the host remembers between runs could not be read or written.
+    #[error("the run cannot go on")]
+    State(#[source] PerformError),
+}
+
+impl RunError {
+    pub(crate) fn planning(step: &Step, error: PlanError) -> Self {
+        Self::at(step, Failure::Plan(error))
+    }
+
+    fn at(step: &Step, failure: Failure) -> Self {
+        let place = Some(Problem::new("").at(&step.at));
+        Self { resource: Some(step.id.clone()), failure: Box::new(failure), place }
+    }
+
+    fn state(error: PerformError) -> Self {
+        Self { resource: None, failure: Box::new(Failure::State(error)), place: None }
+    }
+
+    /// What to do about it, if anybody knows.
+    pub fn advice(&self) -> Option<String> {
+        match &*self.failure {
+            Failure::Plan(PlanError::Impossible { help, .. }) => help.clone(),
+            Failure::DidNotSettle { runs_every_time: true, .. } => {
+                Some("say how the command knows that it is done: `creates`, `unless` or `onlyif`".into())
+            }
+            _ => None,
+        }
+    }
+
+    /// The error as an event.
+    pub fn event(&self) -> Event {
+        let mut error = self.failure.to_string();
+        let mut cause = self.failure.source();
+        while let Some(next) = cause {
+            let _ = write!(error, ": {next}");
+            cause = next.source();
+        }
+        Event::RunFailed {
+            resource: self.resource.clone(),
+            error,
+            at: self.place.as_ref().and_then(Problem::location).map(ToString::to_string),
+            help: self.advice(),
+        }
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.resource {
+            Some(resource) => write!(formatter, "{resource}: {}", self.failure),
+            None => self.failure.fmt(formatter),
+        }
+    }
+}
+
+impl Error for RunError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.failure.source()
+    }
+}
+
+impl Diagnostic for RunError {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.advice().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.place.as_ref().and_then(Diagnostic::source_code)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        self.place.as_ref().and_then(Diagnostic::labels)
+    }
+}
+
+/// How files are put in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Files {
+    /// Each when its resource is reached.
+    InTurn,
+    /// All of them or none, for a host that must not be left with some.
+    ///
+    /// Everything is planned first, so that what cannot be had is found before anything changes. Then what
+    /// files need is made (packages, accounts, directories), then all files are staged, checked, and moved
+    /// into place at once; the rest follows in turn. What comes after a command comes in its turn, because
+    /// the command may make what it is about.
+    Together,
+}
+
+/// Makes everything true, in order. A resource that fails stops the run.
+///
+/// # Errors
+/// What could not be made true. Everything before it is true, nothing after it was tried, and handlers
+/// that were notified are remembered for the next run.
+pub fn converge(
+    resolved: &Resolved,
+    machine: &mut dyn Machine,
+    files: Files,
+    events: &mut dyn FnMut(Event),
+) -> Result<Summary, RunError> {
+    let resources = resolved.resources().count();
+    events(Event::RunStarted { mode: machine.host().mode, resources });
+    let result = Run::new(machine, events).and_then(|mut run| {
+        if files == Files::Together {
+            run.commit(resolved)?;
+        }
+        run.all(resolved)
+    });
+    match &result {
+        Ok(summary) => events(Event::RunFinished { summary: *summary }),
+        Err(error) => events(error.event()),
+    }
+    result
+}
+
+struct Run<'a> {
+    machine: &'a mut dyn Machine,
+    events: &'a mut dyn FnMut(Event),
+    /// The handlers that have yet to run, as the host remembers them.
+    pending: BTreeSet<String>,
+    /// The resources that were changed before their turn.
+    changed: BTreeSet<String>,
+    summary: Summary,
+}
+
+impl<'a> Run<'a> {
+    fn new(machine: &'a mut dyn Machine, events: &'a mut dyn FnMut(Event)) -> Result<Self, RunError> {
+        machine.begin().map_err(RunError::state)?;
+        let pending = machine.pending_handlers().map_err(RunError::state)?.into_iter().collect();
+        Ok(Self { machine, events, pending, changed: BTreeSet::new(), summary: Summary::default() })
+    }
+
+    fn all(&mut self, resolved: &Resolved) -> Result<Summary, RunError> {
+        for recipe in &resolved.recipes {
+            let mut steps = recipe.resources.as_slice();
+            while let Some(count) = self.next_batch(recipe, steps)? {
+                steps[..count].iter().for_each(|step| self.finish(step));
+                steps = &steps[count..];
+            }
+            self.handlers(recipe)?;
+        }
+        self.machine.sync().map_err(RunError::state)?;
+        Ok(self.summary)
+    }
+
+    /// Makes the next resource true, together with those behind it that one transaction can do as well.
+    /// Returns how many that were; none if there is none left.
+    fn next_batch(&mut self, recipe: &ResolvedRecipe, steps: &[Step]) -> Result<Option<usize>, RunError> {
+        let Some(first) = steps.first() else { return Ok(None) };
+        let mut batch = vec![(first, self.plan(first)?)];
+        if let [Op::InstallPackages { .. } | Op::RemovePackages { .. }] = batch[0].1[..] {
+            for step in &steps[1..] {
+                // Anything else than a package, even one that is there already, ends the batch.
+                if !matches!(step.resource.claims()[..], [Claim::Package(_)]) {
+                    break;
+                }
+                batch.push((step, self.plan(step)?));
+            }
+        }
+        let changing: Vec<&Step> =
+            batch.iter().filter(|(_, ops)| !ops.is_empty()).map(|(step, _)| *step).collect();
+        self.notify(recipe, &changing)?;
+        for (step, ops) in batch.iter().filter(|(_, ops)| !ops.is_empty()) {
+            let changes = ops.iter().map(Change::from).collect();
+            (self.events)(Event::ResourceStarted { resource: step.id.clone(), changes });
+        }
+        let mut merged: Vec<(&Step, Op)> = Vec::new();
+        for (step, ops) in &batch {
+            for op in ops {
+                let unmerged = merged.iter_mut().try_fold(op.clone(), |op, (_, other)| other.merge(op));
+                merged.extend(unmerged.map(|op| (*step, op)));
+            }
+        }
+        for (step, op) in &merged {
+            self.perform(step, op)?;
+        }
+        for (step, ops) in &batch {
+            if !ops.is_empty() {
+                self.settle(step)?;
+                self.changed.insert(step.id.clone());
+            }
+        }
+        Ok(Some(batch.len()))
+    }
+
+    fn plan(&self, step: &Step) -> Result<Vec<Op>, RunError> {
+        step.resource.plan(self.machine).map_err(|error| RunError::planning(step, error))
+    }
+
+    fn perform(&mut self, step: &Step, op: &Op) -> Result<(), RunError> {
+        let Self { machine, events, .. } = self;
+        let mut output = |line: &str| {
+            events(Event::Output { resource: step.id.clone(), line: line.to_owned() });
+        };
+        machine.perform(op, &mut output).map_err(|source| {
+            let op = Change::from(op).summary;
+            RunError::at(step, Failure::Perform { op, source })
+        })
+    }
+
+    /// Remembers on the host what has to be done because of a change, before the change is made: a run
+    /// that is cut off then reloads a service once too often rather than never.
+    fn notify(&mut self, recipe: &ResolvedRecipe, changing: &[&Step]) -> Result<(), RunError> {
+        let before = self.pending.len();
+        let handlers = changing.iter().flat_map(|step| &step.notify);
+        self.pending.extend(handlers.map(|handler| handler_id(recipe, handler)));
+        if self.pending.len() > before { self.remember() } else { Ok(()) }
+    }
+
+    fn remember(&mut self) -> Result<(), RunError> {
+        let pending: Vec<String> = self.pending.iter().cloned().collect();
+        self.machine.remember_handlers(&pending).map_err(RunError::state)
+    }
+
+    /// Plans again what was just made true: nothing may be left to do.
+    fn settle(&mut self, step: &Step) -> Result<(), RunError> {
+        let runs_every_time = step.resource.runs_every_time();
+        // On a live host a command may run at every run; an image has to come out the same.
+        if runs_every_time && self.machine.host().mode == Mode::Live {
+            return Ok(());
+        }
+        let remaining: Vec<Change> = self.plan(step)?.iter().map(Change::from).collect();
+        if remaining.is_empty() {
+            return Ok(());
+        }
+        Err(RunError::at(step, Failure::DidNotSettle { remaining, runs_every_time }))
+    }
+
+    fn finish(&mut self, step: &Step) {
+        let outcome = if self.changed.contains(&step.id) { Outcome::Changed } else { Outcome::Unchanged };
+        match outcome {
+            Outcome::Unchanged => self.summary.unchanged += 1,
+            Outcome::Changed => self.summary.changed += 1,
+        }
+        (self.events)(Event::ResourceFinished { resource: step.id.clone(), outcome });
+    }
+
+    /// Runs what was notified, by this run or by an earlier one that did not get here.
+    fn handlers(&mut self, recipe: &ResolvedRecipe) -> Result<(), RunError> {
+        for (name, step) in &recipe.handlers {
+            let id = handler_id(recipe, name);
+            if !self.pending.contains(&id) {
+                continue;
+            }
+            let ops = self.plan(step)?;
+            if !ops.is_empty() {
+                let changes = ops.iter().map(Change::from).collect();
+                (self.events)(Event::ResourceStarted { resource: step.id.clone(), changes });
+                for op in &ops {
+                    self.perform(step, op)?;
+                }
+                self.summary.handlers += 1;
+                let (resource, outcome) = (step.id.clone(), Outcome::Changed);
+                (self.events)(Event::ResourceFinished { resource, outcome });
+            }
+            self.pending.remove(&id);
+            self.remember()?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, resolved: &Resolved) -> Result<(), RunError> {
+        let pending: Vec<String> = self.pending.iter().cloned().collect();
+        plan_with_pending(resolved, self.machine, Guards::Skip, &pending)?;
+        self.foundations(resolved)?;
+        let (writes, steps) = self.files(resolved)?;
+        for (recipe, step) in steps {
+            self.notify(recipe, &[step])?;
+            self.changed.insert(step.id.clone());
+        }
+        let Self { machine, events, .. } = self;
+        let mut output = |line: &str| {
+            events(Event::Output { resource: "commit".into(), line: line.to_owned() });
+        };
+        machine.commit(&writes, &mut output).map_err(|source| RunError {
+            resource: None,
+            failure: Box::new(Failure::Perform { op: "put the files in place".into(), source }),
+            place: None,
+        })?;
+        (self.events)(Event::Committed { paths: writes.len() });
+        Ok(())
+    }
+
+    /// Makes what files need to be there first, up to the first command.
+    fn foundations(&mut self, resolved: &Resolved) -> Result<(), RunError> {
+        for recipe in &resolved.recipes {
+            let mut steps = recipe.resources.as_slice();
+            while let Some(step) = steps.first() {
+                // What cannot be planned yet waits for files; the plan of the whole found it possible.
+                let ops = step.resource.plan(self.machine).unwrap_or_default();
+                if ops.iter().any(|op| matches!(op, Op::Run(_))) {
+                    return Ok(());
+                }
+                let is_foundation = !ops.is_empty() && ops.iter().all(is_foundation);
+                let count = if is_foundation { self.next_batch(recipe, steps)?.unwrap_or(1) } else { 1 };
+                steps = &steps[count..];
+            }
+        }
+        Ok(())
+    }
+
+    /// Every operation on files up to the first command, and the resources they are for.
+    fn files<'r>(&self, resolved: &'r Resolved) -> Result<FileOps<'r>, RunError> {
+        let mut simulated = Simulated::over(self.machine, Guards::Skip);
+        let (mut writes, mut steps) = (Vec::new(), Vec::new());
+        for recipe in &resolved.recipes {
+            for step in &recipe.resources {
+                let ops = match step.resource.plan(&simulated) {
+                    Ok(ops) => ops,
+                    Err(PlanError::Unknown(_)) => return Ok((writes, steps)),
+                    Err(error) => return Err(RunError::planning(step, error)),
+                };
+                if ops.iter().any(|op| matches!(op, Op::Run(_))) {
+                    return Ok((writes, steps));
+                }
+                ops.iter().for_each(|op| simulated.foresee(op));
+                if !ops.is_empty() && ops.iter().all(is_file) {
+                    writes.extend(ops);
+                    steps.push((recipe, step));
+                }
+            }
+        }
+        Ok((writes, steps))
+    }
+}
+
+/// Operations on files, and the resources that they are for.
+type FileOps<'a> = (Vec<Op>, Vec<(&'a ResolvedRecipe, &'a Step)>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::fake::Fake;
+    use crate::testing::Example;
+
+    const SITE: &str = "
+resources:
+  - package: { name: nginx }
+  - file: { path: /etc/nginx/site.conf, content: \"a\" }
+    notify: reload nginx
+  - user: { name: web, system: true }
+  - file: { path: /srv/index.html, content: hello, owner: web }
+  - service: { name: nginx, enabled: true, state: running }
+handlers:
+  reload nginx: { service: { name: nginx, state: reloaded } }
+";
+
+    /// A host on which the package brings what the recipe needs.
+    fn host() -> Fake {
+        let mut fake = Fake::debian();
+        fake.package_brings(
+            "nginx",
+            vec![
+                Op::CreateDirectory {
+                    path: "/etc/nginx".into(),
+                    attributes: crate::system::Attributes {
+                        owner: "root".into(),
+                        group: "root".into(),
+                        mode: 0o755,
+                    },
+                },
+                Op::WriteFile(crate::op::WriteFile {
+                    path: "/lib/systemd/system/nginx.service".into(),
+                    content: crate::op::Content::new("[Install]\nWantedBy=multi-user.target\n"),
+                    attributes: crate::system::Attributes {
+                        owner: "root".into(),
+                        group: "root".into(),
+                        mode: 0o644,
+                    },
+                    validate: None,
+                    before: crate::op::Before::Absent,
+                }),
+            ],
+        );
+        fake
+    }
+
+    fn names(events: &[Event]) -> Vec<String> {
+        events
+            .iter()
+            .map(|event| match event {
+                Event::RunStarted { .. } => "run started".into(),
+                Event::ResourceStarted { resource, .. } => format!("start {resource}"),
+                Event::Output { line, .. } => format!("output {line}"),
+                Event::ResourceFinished { resource, outcome } => format!("{outcome:?} {resource}"),
+                Event::Committed { paths } => format!("committed {paths}"),
+                Event::RunFinished { summary } => format!("{summary:?}"),
+                Event::RunFailed { resource, error, .. } => format!("failed {resource:?}: {error}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_run_tells_what_it_does_and_a_second_run_does_nothing() {
+        let mut fake = host();
+        let example = Example::recipe(SITE);
+        insta::assert_snapshot!(names(&example.run(&mut fake, Files::InTurn).1).join("\n"), @"
+        run started
+        start example: package nginx
+        Changed example: package nginx
+        start example: file /etc/nginx/site.conf
+        Changed example: file /etc/nginx/site.conf
+        start example: user web
+        Changed example: user web
+        start example: file /srv/index.html
+        Changed example: file /srv/index.html
+        start example: service nginx.service
+        Changed example: service nginx.service
+        start example: handler reload nginx
+        Changed example: handler reload nginx
+        Summary { unchanged: 0, changed: 5, handlers: 1 }
+        ");
+        insta::assert_snapshot!(names(&example.run(&mut fake, Files::InTurn).1).join("\n"), @"
+        run started
+        Unchanged example: package nginx
+        Unchanged example: file /etc/nginx/site.conf
+        Unchanged example: user web
+        Unchanged example: file /srv/index.html
+        Unchanged example: service nginx.service
+        Summary { unchanged: 5, changed: 0, handlers: 0 }
+        ");
+    }
+
+    #[test]
+    fn files_are_put_in_place_together_after_what_they_need() {
+        let mut fake = host();
+        let example = Example::recipe(SITE);
+        insta::assert_snapshot!(names(&example.run(&mut fake, Files::Together).1).join("\n"), @"
+        run started
+        start example: package nginx
+        start example: user web
+        committed 2
+        Changed example: package nginx
+        Changed example: file /etc/nginx/site.conf
+        Changed example: user web
+        Changed example: file /srv/index.html
+        start example: service nginx.service
+        Changed example: service nginx.service
+        start example: handler reload nginx
+        Changed example: handler reload nginx
+        Summary { unchanged: 0, changed: 5, handlers: 1 }
+        ");
+        assert_eq!(fake.text("/srv/index.html").as_deref(), Some("hello"));
+        insta::assert_snapshot!(names(&example.run(&mut fake, Files::Together).1).join("\n"), @"
+        run started
+        committed 0
+        Unchanged example: package nginx
+        Unchanged example: file /etc/nginx/site.conf
+        Unchanged example: user web
+        Unchanged example: file /srv/index.html
+        Unchanged example: service nginx.service
+        Summary { unchanged: 5, changed: 0, handlers: 0 }
+        ");
+    }
+
+    #[test]
+    fn when_files_go_together_one_that_cannot_be_had_keeps_all_back() {
+        let broken = SITE.replace("owner: web", "owner: nobody-at-all");
+        let mut fake = host();
+        let (result, _) = Example::recipe(&broken).run(&mut fake, Files::Together);
+        assert!(result.is_err());
+        assert!(!fake.performed.iter().any(|op| matches!(op, Op::WriteFile(_))), "no file is in place");
+    }
+
+    /// Whatever operation fails, what comes after it is not tried, the error says so, and the next run
+    /// finishes the job, handlers included.
+    #[test]
+    fn a_run_that_fails_at_any_operation_is_finished_by_the_next() {
+        for files in [Files::InTurn, Files::Together] {
+            let example = Example::recipe(SITE);
+            let mut whole = host();
+            example.run(&mut whole, files).0.expect("it converges");
+            let operations = whole.performed.len();
+            assert!(operations >= 6, "there is something to fail");
+            for operation in 0..operations {
+                let mut fake = host();
+                fake.fail_at(operation);
+                let (result, events) = example.run(&mut fake, files);
+                let error = result.expect_err("it fails");
+                assert!(error.to_string().contains("failed to"), "{error}");
+                assert!(matches!(events.last(), Some(Event::RunFailed { .. })));
+                assert!(fake.performed.len() <= operation, "nothing after it is tried");
+                fake.heal();
+                example.run(&mut fake, files).0.expect("the next run finishes");
+                assert!(example.plan(&fake).expect("a plan").is_empty());
+                assert_eq!(fake.pending_handlers().expect("read"), Vec::<String>::new());
+            }
+        }
+    }
+
+    #[test]
+    fn a_handler_that_was_notified_before_a_failure_runs_in_the_next_run() {
+        let mut fake = host();
+        Example::recipe(SITE).converge(&mut fake).expect("it converges");
+        let changed =
+            SITE.replace("content: \"a\"", "content: \"b\"").replace("content: hello", "content: bye");
+        let before = fake.performed.len();
+        fake.fail_at(before + 1);
+        Example::recipe(&changed).converge(&mut fake).expect_err("the second file fails");
+        assert_eq!(fake.pending_handlers().expect("read"), ["example/reload nginx"]);
+        fake.heal();
+        Example::recipe(&changed).converge(&mut fake).expect("it converges");
+        let reload = Op::Unit { name: "nginx.service".into(), action: crate::op::UnitAction::Reload };
+        assert_eq!(fake.performed.last(), Some(&reload));
+        assert_eq!(fake.pending_handlers().expect("read"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_comes_after_a_command_is_not_put_in_place_before_it() {
+        let mut fake = Fake::debian();
+        let example = Example::resources(
+            "
+- file: { path: /etc/a, content: a }
+- command: { argv: [make-defaults] }
+- file: { path: /etc/b, content: b }
+",
+        );
+        let (_, events) = example.run(&mut fake, Files::Together);
+        insta::assert_snapshot!(names(&events).join("\n"), @"
+        run started
+        committed 1
+        Changed example: file /etc/a
+        start example: command make-defaults
+        Changed example: command make-defaults
+        start example: file /etc/b
+        Changed example: file /etc/b
+        Summary { unchanged: 0, changed: 3, handlers: 0 }
+        ");
+    }
+}

@@ -1,0 +1,244 @@
+//! A host in memory, for tests: of this crate, and of whatever is built on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+
+use super::simulated::Simulated;
+use super::{
+    Attributes, Entry, Facts, FactsError, Group, Host, Known, Machine, Mode, Os, PerformError, Reading, User,
+};
+use crate::op::{Before, Command, Content, Op, WriteFile};
+
+/// A machine without a machine: operations change maps, and can be made to fail.
+pub struct Fake {
+    state: Simulated<'static>,
+    /// Every operation performed, in order.
+    pub performed: Vec<Op>,
+    /// What packages bring when they are installed.
+    brings: BTreeMap<String, Vec<Op>>,
+    /// Guards that succeed.
+    succeeding: BTreeSet<Vec<String>>,
+    pending: Vec<String>,
+    fail_at: Option<usize>,
+    unreadable: BTreeSet<String>,
+}
+
+impl Fake {
+    /// A live Debian 12 host with systemd and nothing on it but root.
+    pub fn debian() -> Self {
+        Self::with_host(Host {
+            os: Os {
+                id: "debian".into(),
+                family: "debian".into(),
+                version: "12".into(),
+                codename: "bookworm".into(),
+            },
+            arch: "x86_64".into(),
+            container: false,
+            systemd: true,
+            mode: Mode::Live,
+        })
+    }
+
+    /// The same host as the builder of an image.
+    pub fn builder() -> Self {
+        let host = Host { mode: Mode::Bake, container: true, ..Self::debian().host().clone() };
+        Self::with_host(host)
+    }
+
+    /// An empty host with these facts, directories that every host has, and root.
+    pub fn with_host(host: Host) -> Self {
+        let mut fake = Self {
+            state: Simulated::alone(host),
+            performed: Vec::new(),
+            brings: BTreeMap::new(),
+            succeeding: BTreeSet::new(),
+            pending: Vec::new(),
+            fail_at: None,
+            unreadable: BTreeSet::new(),
+        };
+        for directory in ["/", "/etc", "/usr", "/var", "/run", "/srv", "/home", "/etc/sysctl.d"] {
+            fake.directory(directory);
+        }
+        fake.group_with_id("root", 0);
+        fake.state.apply(&Op::CreateUser(crate::op::UserRequest {
+            name: "root".into(),
+            uid: Some(0),
+            group: Some("root".into()),
+            home: Some("/root".into()),
+            shell: Some("/bin/bash".into()),
+            ..Default::default()
+        }));
+        fake
+    }
+
+    /// Puts a file of root's there.
+    pub fn file(&mut self, path: &str, text: &str) {
+        self.state.apply(&Op::WriteFile(WriteFile {
+            path: path.into(),
+            content: Content::new(text),
+            attributes: root(0o644),
+            validate: None,
+            before: Before::Absent,
+        }));
+    }
+
+    /// Puts a directory of root's there.
+    pub fn directory(&mut self, path: &str) {
+        self.state.apply(&Op::CreateDirectory { path: path.into(), attributes: root(0o755) });
+    }
+
+    /// Puts a symbolic link there.
+    pub fn symlink(&mut self, path: &str, target: &str) {
+        self.state.apply(&Op::CreateSymlink { path: path.into(), target: target.into(), before: None });
+    }
+
+    /// Puts a group there.
+    pub fn group_with_id(&mut self, name: &str, gid: u32) {
+        self.state.apply(&Op::CreateGroup { name: name.into(), gid: Some(gid), system: true });
+    }
+
+    /// Does something to the host that is not counted as performed.
+    pub fn apply(&mut self, op: &Op) {
+        self.state.apply(op);
+    }
+
+    /// Says what installing a package brings besides itself.
+    pub fn package_brings(&mut self, package: &str, ops: Vec<Op>) {
+        self.brings.insert(package.into(), ops);
+    }
+
+    /// Makes a guard succeed.
+    pub fn let_succeed(&mut self, argv: &[&str]) {
+        self.succeeding.insert(argv.iter().map(|&word| word.to_owned()).collect());
+    }
+
+    /// Makes the operation with this number, from 0, fail.
+    pub fn fail_at(&mut self, operation: usize) {
+        self.fail_at = Some(operation);
+    }
+
+    /// Lets operations succeed again.
+    pub fn heal(&mut self) {
+        self.fail_at = None;
+    }
+
+    /// Makes reading a path fail.
+    pub fn make_unreadable(&mut self, path: &str) {
+        self.unreadable.insert(path.into());
+    }
+
+    /// The text of a file, for assertions.
+    pub fn text(&self, path: &str) -> Option<String> {
+        match self.state.content(Path::new(path)) {
+            Ok(Known::Yes(Some(bytes))) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+            _ => None,
+        }
+    }
+
+    fn readable(&self, path: &Path) -> Result<(), FactsError> {
+        if self.unreadable.contains(path.to_string_lossy().as_ref()) {
+            let what = format!("`{}`", path.display());
+            return Err(FactsError { what, source: io::ErrorKind::PermissionDenied.into() });
+        }
+        Ok(())
+    }
+}
+
+fn root(mode: u32) -> Attributes {
+    Attributes { owner: "root".into(), group: "root".into(), mode }
+}
+
+impl Facts for Fake {
+    fn host(&self) -> &Host {
+        self.state.host()
+    }
+
+    fn entry(&self, path: &Path) -> Reading<Option<Entry>> {
+        self.readable(path)?;
+        self.state.entry(path)
+    }
+
+    fn content(&self, path: &Path) -> Reading<Option<Vec<u8>>> {
+        self.readable(path)?;
+        self.state.content(path)
+    }
+
+    fn names(&self, path: &Path) -> Reading<Vec<String>> {
+        self.state.names(path)
+    }
+
+    fn package(&self, name: &str) -> Reading<Option<String>> {
+        // The newest version of every package is 1.0.
+        Ok(Known::Yes(match self.state.package(name)? {
+            Known::Yes(version) => version,
+            Known::Unknown(_) => Some("1.0".into()),
+        }))
+    }
+
+    fn user(&self, name: &str) -> Reading<Option<User>> {
+        self.state.user(name)
+    }
+
+    fn group(&self, name: &str) -> Reading<Option<Group>> {
+        self.state.group(name)
+    }
+
+    fn active(&self, unit: &str) -> Reading<bool> {
+        self.state.active(unit)
+    }
+
+    fn kernel_parameter(&self, key: &str) -> Reading<Option<String>> {
+        self.state.kernel_parameter(key)
+    }
+
+    fn succeeds(&self, command: &Command) -> Reading<bool> {
+        Ok(Known::Yes(self.succeeding.contains(&command.argv)))
+    }
+}
+
+impl Machine for Fake {
+    fn begin(&mut self) -> Result<(), PerformError> {
+        Ok(())
+    }
+
+    fn perform(&mut self, op: &Op, _output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
+        if self.fail_at == Some(self.performed.len()) {
+            let what = "do what this test wants to fail".into();
+            return Err(PerformError::Io { what, source: io::ErrorKind::StorageFull.into() });
+        }
+        self.state.apply(op);
+        if let Op::InstallPackages { packages } = op {
+            for brought in packages.iter().filter_map(|package| self.brings.get(&package.name)).flatten() {
+                self.state.apply(brought);
+            }
+        }
+        self.performed.push(op.clone());
+        Ok(())
+    }
+
+    fn commit(&mut self, writes: &[Op], output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
+        if self
+            .fail_at
+            .is_some_and(|at| (self.performed.len()..self.performed.len() + writes.len()).contains(&at))
+        {
+            let what = "stage what this test wants to fail".into();
+            return Err(PerformError::Io { what, source: io::ErrorKind::StorageFull.into() });
+        }
+        writes.iter().try_for_each(|op| self.perform(op, output))
+    }
+
+    fn pending_handlers(&self) -> Result<Vec<String>, PerformError> {
+        Ok(self.pending.clone())
+    }
+
+    fn remember_handlers(&mut self, handlers: &[String]) -> Result<(), PerformError> {
+        self.pending = handlers.to_vec();
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), PerformError> {
+        Ok(())
+    }
+}

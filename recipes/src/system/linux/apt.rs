@@ -1,0 +1,138 @@
+//! apt and dpkg: one transaction, no questions, no services started, locks waited for.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::process;
+use super::{Linux, failed};
+use crate::op::{Command, PackageRequest};
+use crate::system::{EntryKind, PerformError};
+
+/// While this says 101, invoke-rc.d and deb-systemd-invoke start nothing (Debian policy, 9.3.3.1).
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+const POLICY_TEXT: &str = "#!/bin/sh\n# Made by recipes while packages are installed.\nexit 101\n";
+
+/// A transaction that takes longer than this hangs.
+const LIMIT: Duration = Duration::from_mins(30);
+
+pub(super) fn install(
+    linux: &mut Linux,
+    packages: &[PackageRequest],
+    output: &mut dyn FnMut(&str),
+) -> Result<(), PerformError> {
+    if !linux.lists_are_fresh {
+        // Without this error mode apt-get ends with 0 although a list could not be had.
+        apt_get(linux, &["-o", "APT::Update::Error-Mode=any", "update"], output)?;
+        linux.lists_are_fresh = true;
+    }
+    let without_services = |linux: &mut Linux, output: &mut dyn FnMut(&str)| {
+        configure_interrupted(linux, output)?;
+        for recommends in [false, true] {
+            let chosen: Vec<&PackageRequest> =
+                packages.iter().filter(|package| package.recommends == recommends).collect();
+            if chosen.is_empty() {
+                continue;
+            }
+            let mut arguments =
+                vec![if recommends { "--install-recommends" } else { "--no-install-recommends" }.to_owned()];
+            if chosen.iter().any(|package| package.version.is_some()) {
+                arguments.push("--allow-downgrades".into());
+            }
+            arguments.extend(["install".into(), "--".into()]);
+            arguments.extend(chosen.iter().map(|package| match &package.version {
+                Some(version) => format!("{}={version}", package.name),
+                None => package.name.clone(),
+            }));
+            apt_get(linux, &arguments, output)?;
+        }
+        Ok(())
+    };
+    keeping_services_stopped(linux, output, without_services)
+}
+
+pub(super) fn remove(
+    linux: &mut Linux,
+    packages: &[String],
+    purge: bool,
+    output: &mut dyn FnMut(&str),
+) -> Result<(), PerformError> {
+    keeping_services_stopped(linux, output, |linux, output| {
+        configure_interrupted(linux, output)?;
+        let mut arguments = vec![if purge { "purge" } else { "remove" }.to_owned(), "--".to_owned()];
+        arguments.extend(packages.iter().cloned());
+        apt_get(linux, &arguments, output)
+    })
+}
+
+/// Finishes what an interrupted dpkg left, without which apt refuses to do anything.
+fn configure_interrupted(linux: &Linux, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
+    let path = Path::new(super::dpkg::STATUS);
+    let status = linux.tree.read(path).map_err(failed(format!("read `{}`", path.display())))?;
+    let journal = Path::new("/var/lib/dpkg/updates");
+    let updates = linux.tree.names(journal).map_err(failed(format!("read `{}`", journal.display())))?;
+    if updates.is_empty() && !super::dpkg::is_interrupted(&status.unwrap_or_default()) {
+        return Ok(());
+    }
+    let argv = ["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"];
+    process::run(&command(linux, argv.map(str::to_owned)), output)
+}
+
+fn apt_get<S: AsRef<str>>(
+    linux: &Linux,
+    arguments: &[S],
+    output: &mut dyn FnMut(&str),
+) -> Result<(), PerformError> {
+    let options = [
+        "apt-get",
+        "--yes",
+        "--quiet",
+        // The lock that another package manager holds is waited for; apt-get alone fails at once.
+        "-o=DPkg::Lock::Timeout=300",
+        "-o=Dpkg::Use-Pty=0",
+        "-o=Dpkg::Options::=--force-confdef",
+        "-o=Dpkg::Options::=--force-confold",
+        "-o=Acquire::Retries=3",
+    ];
+    let argv = options
+        .iter()
+        .map(|&option| option.to_owned())
+        .chain(arguments.iter().map(|word| word.as_ref().into()));
+    process::run(&command(linux, argv), output)
+}
+
+fn command(linux: &Linux, argv: impl IntoIterator<Item = String>) -> Command {
+    let mut command = Command { timeout: LIMIT, ..Command::new(argv) };
+    command.environment.clone_from(&linux.environment);
+    let quiet = [
+        ("DEBIAN_FRONTEND", "noninteractive"),
+        ("DEBIAN_PRIORITY", "critical"),
+        ("UCF_FORCE_CONFFOLD", "1"),
+        ("NEEDRESTART_SUSPEND", "1"),
+    ];
+    command.environment.extend(quiet.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    command
+}
+
+/// Maintainer scripts must not start what is not configured yet. A policy of somebody else's stays.
+fn keeping_services_stopped(
+    linux: &mut Linux,
+    output: &mut dyn FnMut(&str),
+    work: impl FnOnce(&mut Linux, &mut dyn FnMut(&str)) -> Result<(), PerformError>,
+) -> Result<(), PerformError> {
+    let path = Path::new(POLICY);
+    let what = || format!("write `{POLICY}`");
+    // One of ours is of a run that was cut off.
+    let ours = match linux.tree.read(path).map_err(failed(what()))? {
+        None => {
+            linux.tree.create(path, POLICY_TEXT.as_bytes(), 0, 0, 0o755).map_err(failed(what()))?;
+            true
+        }
+        Some(text) => text == POLICY_TEXT.as_bytes(),
+    };
+    let result = work(linux, output);
+    if ours {
+        let removed = linux.tree.remove(path, &EntryKind::File).map_err(failed(format!("remove `{POLICY}`")));
+        return result.and(removed);
+    }
+    result
+}

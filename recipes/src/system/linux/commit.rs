@@ -1,0 +1,177 @@
+//! Putting files in place: one at once, or many together with a journal.
+//!
+//! A file is staged beside its place under a name of its own, with owner and mode before content, checked,
+//! and renamed. A commit stages everything, writes the journal, and only then renames; a run that is cut
+//! off before the journal is on the disk leaves the old files, one that is cut off after it is rolled
+//! forward by the next.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::tree::Tree;
+use super::{Linux, failed, process};
+use crate::op::{Command, Op, WriteFile};
+use crate::system::{EntryKind, PerformError};
+
+/// Where the journal is while a commit is under way.
+const JOURNAL: &str = "/var/lib/bootstrap-agent/commit.json";
+
+/// The version of the journal's format.
+const VERSION: u32 = 1;
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Journal {
+    version: u32,
+    moves: Vec<Move>,
+}
+
+/// A staged path that is to take the place of another.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Move {
+    from: PathBuf,
+    to: PathBuf,
+}
+
+/// Writes a file beside its place, ready to be renamed.
+pub(super) fn stage(
+    linux: &Linux,
+    write: &WriteFile,
+    output: &mut dyn FnMut(&str),
+) -> Result<PathBuf, PerformError> {
+    let staged = staged_path(&write.path);
+    let (uid, gid) = linux.owners(&write.attributes)?;
+    linux
+        .tree
+        .create(&staged, write.content.bytes(), uid, gid, write.attributes.mode)
+        .map_err(failed(format!("write `{}`", write.path.display())))?;
+    if let Some(words) = &write.validate
+        && let Err(source) = validate(linux, words, &staged, output)
+    {
+        let _ = linux.tree.remove(&staged, &EntryKind::File);
+        return Err(PerformError::Invalid { path: write.path.clone(), source: Box::new(source) });
+    }
+    Ok(staged)
+}
+
+/// Makes a link beside its place, ready to be renamed.
+pub(super) fn stage_link(tree: &Tree, path: &Path, target: &Path) -> Result<PathBuf, PerformError> {
+    let staged = staged_path(path);
+    tree.create_symlink(&staged, target).map_err(failed(format!("link `{}`", path.display())))?;
+    Ok(staged)
+}
+
+fn validate(
+    linux: &Linux,
+    words: &[String],
+    staged: &Path,
+    output: &mut dyn FnMut(&str),
+) -> Result<(), PerformError> {
+    linux.needs_booted_root("run a `validate`")?;
+    let file = linux.tree.outside(staged);
+    let argv = words.iter().map(|word| word.replace("{file}", &file.to_string_lossy()));
+    process::run(&Command::new(argv), output)
+}
+
+/// The name is fixed, so that what an interrupted run left is replaced by the next and never piles up.
+fn staged_path(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.staged"))
+}
+
+/// Performs operations on files so that all of them are done or none is.
+pub(super) fn commit(
+    linux: &mut Linux,
+    ops: &[Op],
+    output: &mut dyn FnMut(&str),
+) -> Result<(), PerformError> {
+    let mut moves: Vec<Move> = Vec::new();
+    if let Err(error) = stage_all(linux, ops, &mut moves, output) {
+        for step in &moves {
+            let _ = linux.tree.remove(&step.from, &EntryKind::File);
+        }
+        return Err(error);
+    }
+    let journal = Journal { version: VERSION, moves };
+    write_journal(&linux.tree, &journal)?;
+    finish(&linux.tree, &journal)?;
+    for op in ops {
+        if let Op::SetAttributes { path, attributes, .. } = op {
+            let (uid, gid) = linux.owners(attributes)?;
+            let what = format!("set owner and mode of `{}`", path.display());
+            linux.tree.set_attributes(path, uid, gid, attributes.mode).map_err(failed(what))?;
+        }
+    }
+    Ok(())
+}
+
+fn stage_all(
+    linux: &mut Linux,
+    ops: &[Op],
+    moves: &mut Vec<Move>,
+    output: &mut dyn FnMut(&str),
+) -> Result<(), PerformError> {
+    for op in ops {
+        match op {
+            Op::CreateDirectory { .. } => linux.do_perform(op, output)?,
+            Op::WriteFile(write) => {
+                let from = stage(linux, write, output)?;
+                // A path that is written twice is moved once, with what was written last.
+                moves.retain(|step| step.from != from);
+                moves.push(Move { from: from.clone(), to: write.path.clone() });
+                sync_file(&linux.tree, &from)?;
+            }
+            Op::CreateSymlink { path, target, .. } => {
+                let from = stage_link(&linux.tree, path, target)?;
+                moves.retain(|step| step.from != from);
+                moves.push(Move { from, to: path.clone() });
+            }
+            Op::SetAttributes { .. } => {}
+            other => {
+                return Err(PerformError::Unsupported(format!("{other:?} is not an operation on files")));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn sync_file(tree: &Tree, path: &Path) -> Result<(), PerformError> {
+    tree.sync_file(path).map_err(failed(format!("synchronise `{}`", path.display())))
+}
+
+fn write_journal(tree: &Tree, journal: &Journal) -> Result<(), PerformError> {
+    let path = Path::new(JOURNAL);
+    let bytes = serde_json::to_vec(journal).unwrap_or_default();
+    super::state::write_durably(tree, path, &bytes)
+}
+
+/// Finishes a commit that an earlier run began, if there is one.
+pub(super) fn roll_forward(tree: &Tree) -> Result<(), PerformError> {
+    let path = Path::new(JOURNAL);
+    let what = format!("read `{JOURNAL}`");
+    let Some(bytes) = tree.read(path).map_err(failed(what))? else { return Ok(()) };
+    match serde_json::from_slice::<Journal>(&bytes) {
+        Ok(journal) if journal.version == VERSION => finish(tree, &journal),
+        _ => Err(PerformError::Unsupported(format!(
+            "`{JOURNAL}` was left by a version of this program that wrote it differently; \
+             finish its moves by hand and remove it"
+        ))),
+    }
+}
+
+fn finish(tree: &Tree, journal: &Journal) -> Result<(), PerformError> {
+    for Move { from, to } in &journal.moves {
+        let what = || format!("put `{}` in place", to.display());
+        // What is not there any more was moved before the cut, or was on a tmpfs and is made anew.
+        if tree.entry(from).map_err(failed(what()))?.is_some() {
+            tree.rename(from, to).map_err(failed(what()))?;
+        }
+    }
+    for Move { to, .. } in &journal.moves {
+        tree.sync_directory_of(to)
+            .map_err(failed(format!("synchronise the folder of `{}`", to.display())))?;
+    }
+    tree.remove(Path::new(JOURNAL), &EntryKind::File).map_err(failed(format!("remove `{JOURNAL}`")))
+}

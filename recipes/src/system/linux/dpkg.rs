@@ -1,0 +1,114 @@
+//! The package database of dpkg, read whole (deb822(5), dpkg-query(1)).
+
+use std::collections::BTreeMap;
+
+/// Where it is.
+pub(super) const STATUS: &str = "/var/lib/dpkg/status";
+
+/// Every installed package with its version. A package of several architectures is there under its name
+/// and under `NAME:ARCHITECTURE`.
+pub(super) fn installed(status: &[u8]) -> BTreeMap<String, String> {
+    let mut packages = BTreeMap::new();
+    for paragraph in paragraphs(status) {
+        let (Some(name), Some(version)) = (paragraph.package, paragraph.version) else { continue };
+        if paragraph.state() != Some("installed") {
+            continue;
+        }
+        if let Some(architecture) = paragraph.architecture {
+            packages.insert(format!("{name}:{architecture}"), version.to_owned());
+        }
+        packages.insert(name.to_owned(), version.to_owned());
+    }
+    packages
+}
+
+/// Whether dpkg was cut off: a package is neither wholly there nor wholly gone.
+pub(super) fn is_interrupted(status: &[u8]) -> bool {
+    paragraphs(status).any(|paragraph| {
+        matches!(
+            paragraph.state(),
+            Some("half-installed" | "unpacked" | "half-configured" | "triggers-awaited" | "triggers-pending")
+        )
+    })
+}
+
+#[derive(Default)]
+struct Paragraph<'a> {
+    package: Option<&'a str>,
+    status: Option<&'a str>,
+    version: Option<&'a str>,
+    architecture: Option<&'a str>,
+}
+
+impl Paragraph<'_> {
+    /// The third word of `Status: install ok installed`.
+    fn state(&self) -> Option<&str> {
+        self.status.and_then(|status| status.split_whitespace().nth(2))
+    }
+}
+
+fn paragraphs(status: &[u8]) -> impl Iterator<Item = Paragraph<'_>> {
+    // Bytes that are not UTF-8 can only be in descriptions, which are not looked at.
+    let mut lines = status.split(|&byte| byte == b'\n').peekable();
+    std::iter::from_fn(move || {
+        lines.peek()?;
+        let mut paragraph = Paragraph::default();
+        for line in lines.by_ref() {
+            if line.is_empty() {
+                break;
+            }
+            // Continuation lines start with a space; only four fields matter.
+            let field = match line.first() {
+                Some(b'P') => (&b"Package: "[..], &mut paragraph.package),
+                Some(b'S') => (&b"Status: "[..], &mut paragraph.status),
+                Some(b'V') => (&b"Version: "[..], &mut paragraph.version),
+                Some(b'A') => (&b"Architecture: "[..], &mut paragraph.architecture),
+                _ => continue,
+            };
+            if let Some(value) = line.strip_prefix(field.0) {
+                *field.1 = std::str::from_utf8(value).ok().map(str::trim);
+            }
+        }
+        Some(paragraph)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATUS: &[u8] = b"Package: nginx
+Status: install ok installed
+Priority: optional
+Architecture: amd64
+Version: 1.22.1-9+deb12u1
+Description: small\n \xff Version: 9
+ more
+
+Package: gone
+Status: deinstall ok config-files
+Version: 1.0
+
+Package: libc6
+Architecture: i386
+Status: install ok installed
+Version: 2.36
+";
+
+    #[test]
+    fn only_what_is_wholly_installed_counts() {
+        let packages = installed(STATUS);
+        assert_eq!(packages.get("nginx").map(String::as_str), Some("1.22.1-9+deb12u1"));
+        assert_eq!(packages.get("libc6:i386").map(String::as_str), Some("2.36"));
+        assert_eq!(packages.get("gone"), None);
+        assert!(!is_interrupted(STATUS));
+    }
+
+    #[test]
+    fn a_package_half_way_is_an_interruption() {
+        let half = b"Package: a\nStatus: install ok half-configured\nVersion: 1\n\n";
+        assert!(is_interrupted(half));
+        assert!(installed(half).is_empty());
+        assert!(installed(b"").is_empty());
+    }
+}

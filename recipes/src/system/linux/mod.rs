@@ -1,0 +1,361 @@
+//! A real Linux host, or a folder that looks like one.
+//!
+//! This folder is the only place in the engine that writes or executes. Every path is resolved inside the
+//! root, symbolic links included, so that a link in a tree cannot lead out of it.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::accounts::Accounts;
+use super::{
+    Entry, EntryKind, Facts, FactsError, Group, Host, Known, Machine, Mode, PerformError, Reading, User,
+};
+use crate::op::{Command, Op, UnitAction};
+
+mod accounts;
+mod apt;
+mod commit;
+mod dpkg;
+mod host;
+mod process;
+mod state;
+mod tree;
+mod units;
+
+use tree::Tree;
+
+/// A host that is reached through the system calls of this process.
+pub struct Linux {
+    tree: Tree,
+    host: Host,
+    /// Variables that package managers get, such as proxies.
+    environment: BTreeMap<String, String>,
+    caches: Caches,
+    /// Whether package lists were refreshed in this run.
+    lists_are_fresh: bool,
+    /// Whether unit files changed since systemd read them.
+    units_are_stale: bool,
+    /// Held while this is the one run that changes the host.
+    lock: Option<state::Lock>,
+}
+
+/// What was read once and is true until something is performed.
+#[derive(Default)]
+struct Caches {
+    accounts: OnceCell<Accounts>,
+    packages: OnceCell<BTreeMap<String, String>>,
+    active_units: OnceCell<BTreeSet<String>>,
+    guards: RefCell<BTreeMap<String, bool>>,
+}
+
+impl Linux {
+    /// Opens the host under a root path: `/`, or a tree that is not booted.
+    ///
+    /// # Errors
+    /// When the root is not a directory that can be read.
+    pub fn open(root: &Path, mode: Mode) -> Result<Self, FactsError> {
+        let tree = Tree::open(root).map_err(reading(root))?;
+        let host = host::detect(&tree, mode)?;
+        Ok(Self {
+            tree,
+            host,
+            environment: BTreeMap::new(),
+            caches: Caches::default(),
+            lists_are_fresh: false,
+            units_are_stale: false,
+            lock: None,
+        })
+    }
+
+    /// Gives package managers variables, such as `http_proxy`.
+    #[must_use]
+    pub fn with_environment(mut self, environment: BTreeMap<String, String>) -> Self {
+        self.environment = environment;
+        self
+    }
+
+    fn accounts(&self) -> Result<&Accounts, FactsError> {
+        if self.caches.accounts.get().is_none() {
+            let read = |path: &str| {
+                let path = Path::new(path);
+                let bytes = self.tree.read(path).map_err(reading(path))?.unwrap_or_default();
+                Ok::<_, FactsError>(String::from_utf8_lossy(&bytes).into_owned())
+            };
+            let accounts = Accounts::parse(&read("/etc/passwd")?, &read("/etc/group")?);
+            let _ = self.caches.accounts.set(accounts);
+        }
+        Ok(self.caches.accounts.get_or_init(Accounts::default))
+    }
+
+    fn packages(&self) -> Result<&BTreeMap<String, String>, FactsError> {
+        if self.caches.packages.get().is_none() {
+            let path = Path::new(dpkg::STATUS);
+            let bytes = self.tree.read(path).map_err(reading(path))?.unwrap_or_default();
+            let _ = self.caches.packages.set(dpkg::installed(&bytes));
+        }
+        Ok(self.caches.packages.get_or_init(BTreeMap::new))
+    }
+
+    /// Forgets what an operation may have changed.
+    fn forget(&mut self, op: &Op) {
+        match op {
+            Op::WriteFile(write) => {
+                self.units_are_stale |= units::is_unit_path(&write.path);
+                if write.path.starts_with("/etc/passwd") || write.path.starts_with("/etc/group") {
+                    self.caches.accounts.take();
+                }
+            }
+            Op::CreateSymlink { path, .. } | Op::Remove { path, .. } => {
+                self.units_are_stale |= units::is_unit_path(path);
+            }
+            Op::CreateDirectory { .. } | Op::SetAttributes { .. } | Op::SetKernelParameter { .. } => {}
+            Op::CreateGroup { .. }
+            | Op::ModifyGroup { .. }
+            | Op::RemoveGroup { .. }
+            | Op::CreateUser(_)
+            | Op::ModifyUser(_)
+            | Op::RemoveUser { .. } => {
+                self.caches.accounts.take();
+            }
+            Op::Unit { .. } => {
+                self.caches.active_units.take();
+            }
+            Op::InstallPackages { .. } | Op::RemovePackages { .. } | Op::Run(_) => {
+                self.units_are_stale = true;
+                self.caches = Caches::default();
+            }
+        }
+        self.caches.guards.take();
+    }
+
+    fn needs_booted_root(&self, what: &str) -> Result<(), PerformError> {
+        if self.tree.is_host() {
+            return Ok(());
+        }
+        Err(PerformError::Unsupported(format!(
+            "cannot {what} in `{}`: programs run only on a host itself, with the root `/`",
+            self.tree.root().display()
+        )))
+    }
+}
+
+/// What could not be read, for `map_err`.
+fn reading(path: &Path) -> impl FnOnce(io::Error) -> FactsError {
+    let what = format!("`{}`", path.display());
+    move |source| FactsError { what, source }
+}
+
+/// What could not be done, for `map_err`.
+fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> PerformError {
+    let what = what.into();
+    move |source| PerformError::Io { what, source }
+}
+
+impl Facts for Linux {
+    fn host(&self) -> &Host {
+        &self.host
+    }
+
+    fn entry(&self, path: &Path) -> Reading<Option<Entry>> {
+        let Some(found) = self.tree.entry(path).map_err(reading(path))? else { return Ok(Known::Yes(None)) };
+        let accounts = self.accounts()?;
+        Ok(Known::Yes(Some(Entry {
+            kind: found.kind,
+            attributes: super::Attributes {
+                owner: accounts.user_name(found.uid),
+                group: accounts.group_name(found.gid),
+                mode: found.mode,
+            },
+        })))
+    }
+
+    fn content(&self, path: &Path) -> Reading<Option<Vec<u8>>> {
+        self.tree.read(path).map(Known::Yes).map_err(reading(path))
+    }
+
+    fn names(&self, path: &Path) -> Reading<Vec<String>> {
+        self.tree.names(path).map(Known::Yes).map_err(reading(path))
+    }
+
+    fn package(&self, name: &str) -> Reading<Option<String>> {
+        Ok(Known::Yes(self.packages()?.get(name).cloned()))
+    }
+
+    fn user(&self, name: &str) -> Reading<Option<User>> {
+        Ok(Known::Yes(self.accounts()?.user(name).cloned()))
+    }
+
+    fn group(&self, name: &str) -> Reading<Option<Group>> {
+        Ok(Known::Yes(self.accounts()?.group(name).cloned()))
+    }
+
+    fn active(&self, unit: &str) -> Reading<bool> {
+        if !self.host.systemd {
+            return Ok(Known::Yes(false));
+        }
+        if self.caches.active_units.get().is_none() {
+            let _ = self.caches.active_units.set(units::active()?);
+        }
+        Ok(Known::Yes(self.caches.active_units.get_or_init(BTreeSet::new).contains(unit)))
+    }
+
+    fn kernel_parameter(&self, key: &str) -> Reading<Option<String>> {
+        let path = kernel_path(key);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Known::Yes(Some(text.trim_end().to_owned()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Known::Yes(None)),
+            Err(error) => Err(reading(&path)(error)),
+        }
+    }
+
+    fn succeeds(&self, command: &Command) -> Reading<bool> {
+        let what = command.to_string();
+        if let Some(answer) = self.caches.guards.borrow().get(&what) {
+            return Ok(Known::Yes(*answer));
+        }
+        let failed = |source| FactsError { what: format!("the answer of `{what}`"), source };
+        if !self.tree.is_host() {
+            return Err(failed(io::ErrorKind::Unsupported.into()));
+        }
+        let answer = process::succeeds(command).map_err(failed)?;
+        self.caches.guards.borrow_mut().insert(what, answer);
+        Ok(Known::Yes(answer))
+    }
+}
+
+impl Machine for Linux {
+    fn begin(&mut self) -> Result<(), PerformError> {
+        if self.lock.is_none() {
+            self.lock = Some(state::lock(&self.tree)?);
+            commit::roll_forward(&self.tree)?;
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, op: &Op, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
+        let result = self.do_perform(op, output);
+        self.forget(op);
+        result
+    }
+
+    fn commit(&mut self, writes: &[Op], output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
+        let result = commit::commit(self, writes, output);
+        writes.iter().for_each(|op| self.forget(op));
+        result
+    }
+
+    fn pending_handlers(&self) -> Result<Vec<String>, PerformError> {
+        state::pending_handlers(&self.tree)
+    }
+
+    fn remember_handlers(&mut self, handlers: &[String]) -> Result<(), PerformError> {
+        state::remember_handlers(&self.tree, handlers)
+    }
+
+    fn sync(&mut self) -> Result<(), PerformError> {
+        self.tree.sync().map_err(failed("synchronise the file system"))
+    }
+}
+
+impl Linux {
+    fn do_perform(&mut self, op: &Op, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
+        match op {
+            Op::WriteFile(write) => {
+                let staged = commit::stage(self, write, output)?;
+                self.tree
+                    .rename(&staged, &write.path)
+                    .map_err(failed(format!("write `{}`", write.path.display())))
+            }
+            Op::CreateDirectory { path, attributes } => {
+                let (uid, gid) = self.owners(attributes)?;
+                self.tree
+                    .create_directory(path, uid, gid, attributes.mode)
+                    .map_err(failed(format!("create the directory `{}`", path.display())))
+            }
+            Op::CreateSymlink { path, target, .. } => {
+                let staged = commit::stage_link(&self.tree, path, target)?;
+                self.tree.rename(&staged, path).map_err(failed(format!("link `{}`", path.display())))
+            }
+            Op::SetAttributes { path, attributes, .. } => {
+                let (uid, gid) = self.owners(attributes)?;
+                self.tree
+                    .set_attributes(path, uid, gid, attributes.mode)
+                    .map_err(failed(format!("set owner and mode of `{}`", path.display())))
+            }
+            Op::Remove { path, directory } => {
+                let kind = if *directory { EntryKind::Directory } else { EntryKind::File };
+                self.tree.remove(path, &kind).map_err(failed(format!("remove `{}`", path.display())))
+            }
+            Op::InstallPackages { packages } => {
+                self.needs_booted_root("install packages")?;
+                apt::install(self, packages, output)
+            }
+            Op::RemovePackages { packages, purge } => {
+                self.needs_booted_root("remove packages")?;
+                apt::remove(self, packages, *purge, output)
+            }
+            Op::CreateGroup { .. }
+            | Op::ModifyGroup { .. }
+            | Op::RemoveGroup { .. }
+            | Op::CreateUser(_)
+            | Op::ModifyUser(_)
+            | Op::RemoveUser { .. } => accounts::perform(self.tree.prefix(), op, output),
+            Op::Unit { name, action } => self.act_on_unit(name, *action, output),
+            Op::SetKernelParameter { key, value, .. } => {
+                let path = kernel_path(key);
+                std::fs::write(&path, value)
+                    .map_err(failed(format!("set `{key}` to `{value}` in the kernel")))
+            }
+            Op::Run(command) => {
+                self.needs_booted_root("run a command")?;
+                process::run(command, output)
+            }
+        }
+    }
+
+    fn act_on_unit(
+        &mut self,
+        name: &str,
+        action: UnitAction,
+        output: &mut dyn FnMut(&str),
+    ) -> Result<(), PerformError> {
+        let changes_links = matches!(
+            action,
+            UnitAction::Enable | UnitAction::Disable | UnitAction::Mask | UnitAction::Unmask
+        );
+        if !changes_links {
+            self.needs_booted_root("start and stop units")?;
+        }
+        if self.host.systemd && self.units_are_stale {
+            units::reload_systemd(output)?;
+            self.units_are_stale = false;
+        }
+        units::act(self.tree.prefix(), name, action, output)
+    }
+
+    /// The numbers of an owner and a group.
+    fn owners(&self, attributes: &super::Attributes) -> Result<(u32, u32), PerformError> {
+        let accounts = self.accounts()?;
+        let missing =
+            |noun: &str, name: &str| PerformError::Unsupported(format!("the {noun} `{name}` does not exist"));
+        let uid = accounts.uid(&attributes.owner).ok_or_else(|| missing("user", &attributes.owner))?;
+        let gid = accounts.gid(&attributes.group).ok_or_else(|| missing("group", &attributes.group))?;
+        Ok((uid, gid))
+    }
+}
+
+/// Where the kernel shows a parameter. A slash in a key stands for a dot in a name, as in
+/// `net.ipv4.conf.eth0/100.rp_filter` (sysctl(8)).
+fn kernel_path(key: &str) -> PathBuf {
+    let swapped: String = key
+        .chars()
+        .map(|c| match c {
+            '.' => '/',
+            '/' => '.',
+            other => other,
+        })
+        .collect();
+    Path::new("/proc/sys").join(swapped)
+}

@@ -1,0 +1,160 @@
+//! Running programs: no shell, an empty environment, a time limit, and what they print line by line.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use super::failed;
+use crate::op::Command;
+use crate::system::PerformError;
+
+/// How many of the last lines an error shows.
+const TAIL: usize = 20;
+
+/// A program that ended may have left a child that holds its output; that one is not waited for.
+const GRACE: Duration = Duration::from_millis(500);
+
+enum News {
+    Line(String),
+    EndOfOutput,
+    Ended(io::Result<ExitStatus>),
+}
+
+/// Runs a program to its end. What it prints goes to `output`, and the last of it into the error.
+pub(super) fn run(command: &Command, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
+    let mut tail = VecDeque::new();
+    let outcome = wait(command, &mut |line| {
+        output(line);
+        if tail.len() == TAIL {
+            tail.pop_front();
+        }
+        tail.push_back(line.to_owned());
+    })
+    .map_err(failed(format!("run `{command}`")))?;
+    match outcome {
+        Outcome::Ended(status) if status.success() => Ok(()),
+        outcome => Err(PerformError::Program {
+            program: command.to_string(),
+            outcome: outcome.to_string(),
+            output: tail.into(),
+        }),
+    }
+}
+
+/// Runs a program that only looks.
+pub(super) fn succeeds(command: &Command) -> io::Result<bool> {
+    Ok(matches!(wait(command, &mut |_| {})?, Outcome::Ended(status) if status.success()))
+}
+
+/// Runs a program and returns what it printed.
+pub(super) fn read(command: &Command) -> io::Result<String> {
+    let mut text = String::new();
+    let outcome = wait(command, &mut |line| {
+        text.push_str(line);
+        text.push('\n');
+    })?;
+    match outcome {
+        Outcome::Ended(status) if status.success() => Ok(text),
+        outcome => Err(io::Error::other(format!("`{command}` {outcome}\n{text}"))),
+    }
+}
+
+enum Outcome {
+    Ended(ExitStatus),
+    TookTooLong(Duration),
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::TookTooLong(limit) => write!(formatter, "was stopped after {} s", limit.as_secs()),
+            Self::Ended(status) => match (status.code(), status.signal()) {
+                (Some(code), _) => write!(formatter, "ended with {code}"),
+                (None, Some(signal)) => write!(formatter, "was killed by signal {signal}"),
+                (None, None) => formatter.write_str("ended in an unknown way"),
+            },
+        }
+    }
+}
+
+fn wait(command: &Command, line: &mut dyn FnMut(&str)) -> io::Result<Outcome> {
+    let (news, pid) = start(command)?;
+    let mut deadline = Instant::now() + command.timeout;
+    let mut status = None;
+    let mut output_ended = false;
+    loop {
+        match news.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(News::Line(text)) => line(&text),
+            Ok(News::EndOfOutput) => output_ended = true,
+            Ok(News::Ended(ended)) => {
+                status = Some(ended?);
+                deadline = Instant::now() + GRACE;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) if status.is_some() => break,
+            Err(RecvTimeoutError::Timeout) => {
+                // The whole group: a shell's children as well.
+                let _ = killpg(pid, Signal::SIGKILL);
+                return Ok(Outcome::TookTooLong(command.timeout));
+            }
+        }
+        if status.is_some() && output_ended {
+            break;
+        }
+    }
+    status.map(Outcome::Ended).ok_or_else(|| io::Error::other("it was lost"))
+}
+
+fn start(command: &Command) -> io::Result<(Receiver<News>, Pid)> {
+    let mut words = command.argv.clone();
+    if let Some(user) = &command.user {
+        words.splice(0..0, ["runuser", "-u", user, "--"].map(str::to_owned));
+    }
+    let Some((program, arguments)) = words.split_first() else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no program to run"));
+    };
+    let (reader, writer) = io::pipe()?;
+    let mut child = std::process::Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("HOME", "/root")
+        .env("LC_ALL", "C.UTF-8")
+        .envs(&command.environment)
+        .current_dir(command.directory.as_deref().unwrap_or("/".as_ref()))
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .process_group(0)
+        .spawn()?;
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+    let (send, news) = channel();
+    let lines = send.clone();
+    thread::spawn(move || send_lines(reader, &lines));
+    thread::spawn(move || {
+        let _ = send.send(News::Ended(child.wait()));
+    });
+    Ok((news, pid))
+}
+
+fn send_lines(reader: io::PipeReader, news: &Sender<News>) {
+    let mut reader = BufReader::new(reader);
+    let mut bytes = Vec::new();
+    while reader.read_until(b'\n', &mut bytes).is_ok_and(|count| count > 0) {
+        let text = String::from_utf8_lossy(&bytes);
+        // A progress bar rewrites its line; only the last state of it is a line.
+        let text = text.trim_end_matches(['\n', '\r']).rsplit('\r').next().unwrap_or_default();
+        if news.send(News::Line(text.to_owned())).is_err() {
+            return;
+        }
+        bytes.clear();
+    }
+    let _ = news.send(News::EndOfOutput);
+}

@@ -1,0 +1,355 @@
+//! The two ports to a host: [`Facts`] reads it, [`Machine`] changes it.
+//!
+//! A resource sees only [`Facts`], so it cannot write. Facts may be of a real host
+//! ([`linux::Linux`]), of a host as the operations planned so far will leave it
+//! ([`simulated::Simulated`]), or of one that exists only in memory ([`fake::Fake`]).
+
+use std::fmt;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::op::{Command, Op};
+
+pub mod accounts;
+pub mod fake;
+pub mod linux;
+pub mod simulated;
+pub mod units;
+
+/// What is true on a host now.
+pub trait Facts {
+    /// What does not change during a run.
+    fn host(&self) -> &Host;
+    /// What is at a path, without following a symbolic link there.
+    fn entry(&self, path: &Path) -> Reading<Option<Entry>>;
+    /// The bytes of a regular file; `None` if there is none.
+    fn content(&self, path: &Path) -> Reading<Option<Vec<u8>>>;
+    /// The names in a directory, sorted; empty if there is none.
+    fn names(&self, path: &Path) -> Reading<Vec<String>>;
+    /// The installed version of a package; `None` if it is not installed.
+    fn package(&self, name: &str) -> Reading<Option<String>>;
+    /// An account.
+    fn user(&self, name: &str) -> Reading<Option<User>>;
+    /// A group.
+    fn group(&self, name: &str) -> Reading<Option<Group>>;
+    /// Whether a systemd unit, by its whole name such as `nginx.service`, is active. What is known of a
+    /// unit from its files is [`units::unit`].
+    fn active(&self, unit: &str) -> Reading<bool>;
+    /// The value that the running kernel has for a sysctl key; `None` if it does not know the key.
+    fn kernel_parameter(&self, key: &str) -> Reading<Option<String>>;
+    /// Whether a command that only looks ends with 0.
+    fn succeeds(&self, command: &Command) -> Reading<bool>;
+}
+
+/// A host that operations can be performed on. Nothing else in the engine writes or executes.
+pub trait Machine: Facts {
+    /// Makes this the only run that changes the host, and finishes what a run that was cut off began.
+    ///
+    /// # Errors
+    /// When another run is under way.
+    fn begin(&mut self) -> Result<(), PerformError>;
+
+    /// Performs one operation. `output` gets the lines that programs print meanwhile.
+    ///
+    /// # Errors
+    /// Says what could not be done; the host may then be in between, and the next run goes on from there.
+    fn perform(&mut self, op: &Op, output: &mut dyn FnMut(&str)) -> Result<(), PerformError>;
+
+    /// Performs writes of files so that either all of them are in place or none is.
+    ///
+    /// # Errors
+    /// Says which file could not be staged or is not valid; nothing is in place then.
+    fn commit(&mut self, writes: &[Op], output: &mut dyn FnMut(&str)) -> Result<(), PerformError>;
+
+    /// The handlers that were notified on this host and have not run yet.
+    ///
+    /// # Errors
+    /// When what an earlier run left cannot be read.
+    fn pending_handlers(&self) -> Result<Vec<String>, PerformError>;
+
+    /// Remembers on the host which handlers have yet to run.
+    ///
+    /// # Errors
+    /// When they cannot be written down.
+    fn remember_handlers(&mut self, handlers: &[String]) -> Result<(), PerformError>;
+
+    /// Makes everything performed so far survive a power cut.
+    ///
+    /// # Errors
+    /// When the file system cannot be synchronised.
+    fn sync(&mut self) -> Result<(), PerformError>;
+}
+
+/// A fact, or why it could not be read.
+pub type Reading<T> = Result<Known<T>, FactsError>;
+
+/// A fact that is known, or that nobody can know before the plan is performed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known<T> {
+    /// It is this.
+    Yes(T),
+    /// It depends on an operation whose result cannot be foreseen.
+    Unknown(Why),
+}
+
+/// Why something cannot be known yet, as what comes after "unless": "installing nginx brings it".
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Why(pub String);
+
+impl<T> Known<T> {
+    /// The fact, for a resource that cannot plan without it.
+    ///
+    /// # Errors
+    /// [`PlanError::Unknown`], which the planner shows as "known after apply".
+    pub fn known(self) -> Result<T, PlanError> {
+        match self {
+            Self::Yes(value) => Ok(value),
+            Self::Unknown(why) => Err(PlanError::Unknown(why)),
+        }
+    }
+
+    /// The fact turned into another.
+    pub fn map<U>(self, into: impl FnOnce(T) -> U) -> Known<U> {
+        match self {
+            Self::Yes(value) => Known::Yes(into(value)),
+            Self::Unknown(why) => Known::Unknown(why),
+        }
+    }
+}
+
+/// Why a resource has no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// It depends on something that only performing can tell.
+    #[error("it is not known whether {}", .0.0)]
+    Unknown(Why),
+    /// A fact could not be read.
+    #[error(transparent)]
+    Facts(#[from] FactsError),
+    /// The host is such that the resource cannot be had.
+    #[error("{message}")]
+    Impossible {
+        /// What stands in the way.
+        message: String,
+        /// What to do about it.
+        help: Option<String>,
+    },
+}
+
+impl PlanError {
+    /// The host is such that the resource cannot be had.
+    pub fn impossible(message: impl Into<String>) -> Self {
+        Self::Impossible { message: message.into(), help: None }
+    }
+
+    /// The same with advice.
+    pub fn impossible_but(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::Impossible { message: message.into(), help: Some(help.into()) }
+    }
+}
+
+/// A fact that could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to read {what}")]
+pub struct FactsError {
+    /// What was looked for, such as "`/etc/motd`" or "the package database".
+    pub what: String,
+    /// Why it could not be read.
+    #[source]
+    pub source: io::Error,
+}
+
+/// An operation that could not be performed.
+#[derive(Debug, thiserror::Error)]
+pub enum PerformError {
+    /// The system refused.
+    #[error("failed to {what}")]
+    Io {
+        /// What was being done, such as "write `/etc/motd`".
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// A program ended with an error.
+    #[error("`{program}` {outcome}{}", tail(.output))]
+    Program {
+        /// The program and its arguments.
+        program: String,
+        /// How it ended, such as "ended with 1".
+        outcome: String,
+        /// The last lines it printed.
+        output: Vec<String>,
+    },
+    /// A file that is not valid was not put in place.
+    #[error("the new `{}` is not valid: {source}", path.display())]
+    Invalid {
+        /// The file as it would have been called.
+        path: PathBuf,
+        /// What the checker said.
+        #[source]
+        source: Box<PerformError>,
+    },
+    /// It cannot be done on this kind of host.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A fact needed for it could not be read.
+    #[error(transparent)]
+    Facts(#[from] FactsError),
+}
+
+fn tail(output: &[String]) -> String {
+    output.iter().map(|line| format!("\n  {line}")).collect()
+}
+
+/// What does not change during a run; `facts` in templates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    /// The operating system.
+    pub os: Os,
+    /// The processor: `x86_64` or `aarch64`.
+    pub arch: String,
+    /// Whether this is a container, which shares its kernel with others.
+    pub container: bool,
+    /// Whether systemd runs the host, so that units can be started.
+    pub systemd: bool,
+    /// Whether an image is baked or a live host is configured.
+    pub mode: Mode,
+}
+
+impl Host {
+    /// Whether the running kernel is the host's own and is meant to serve, so that sysctls and the like
+    /// are loaded into it and not only written down.
+    pub fn owns_kernel(&self) -> bool {
+        self.mode == Mode::Live && !self.container
+    }
+}
+
+/// Facts from `/etc/os-release`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Os {
+    /// `debian`, `ubuntu`, `amzn`...
+    pub id: String,
+    /// `debian` for Debian and what descends from it, else the first of `ID_LIKE`, else the id.
+    pub family: String,
+    /// `12`, `24.04`; empty where the distribution rolls.
+    pub version: String,
+    /// `bookworm`; empty where the distribution names no release.
+    pub codename: String,
+}
+
+/// What a run is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// The host becomes an image: files are written and units enabled, the kernel is left alone.
+    Bake,
+    /// The host is to serve as it is.
+    Live,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Bake => "bake",
+            Self::Live => "live",
+        })
+    }
+}
+
+/// What is at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What kind of thing it is.
+    pub kind: EntryKind,
+    /// Whose it is and who may use it.
+    pub attributes: Attributes,
+}
+
+/// The kinds of things in a file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink {
+        /// Where it points, as it is written.
+        target: PathBuf,
+    },
+    /// A device, socket or pipe.
+    Other,
+}
+
+impl EntryKind {
+    /// The kind in words.
+    pub fn noun(&self) -> &'static str {
+        match self {
+            Self::File => "a file",
+            Self::Directory => "a directory",
+            Self::Symlink { .. } => "a symbolic link",
+            Self::Other => "a device or socket",
+        }
+    }
+}
+
+/// Owner, group and permission bits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attributes {
+    /// The owner's name, or the number where nobody has it.
+    pub owner: String,
+    /// The group's name, or the number where no group has it.
+    pub group: String,
+    /// Permission bits, with setuid, setgid and sticky.
+    pub mode: u32,
+}
+
+impl fmt::Display for Attributes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{} {:04o}", self.owner, self.group, self.mode)
+    }
+}
+
+/// An account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The number, if it is decided.
+    pub uid: Option<u32>,
+    /// The name of the primary group.
+    pub group: String,
+    /// The names of the other groups it is a member of, sorted.
+    pub groups: Vec<String>,
+    /// The home directory.
+    pub home: PathBuf,
+    /// The login shell.
+    pub shell: PathBuf,
+    /// The comment field.
+    pub comment: String,
+}
+
+/// A group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// The number, if it is decided.
+    pub gid: Option<u32>,
+}
+
+/// Where a link leads: its target as seen from the directory it is in, without `..`.
+pub(crate) fn led_to(link: &Path, target: &Path) -> PathBuf {
+    let mut path = PathBuf::from("/");
+    for part in link.parent().unwrap_or(link).join(target).components() {
+        match part {
+            Component::ParentDir => {
+                path.pop();
+            }
+            part => path.push(part),
+        }
+    }
+    path
+}

@@ -1,0 +1,418 @@
+//! A host as the operations planned so far will leave it.
+//!
+//! What operations do for certain is laid over what is true now. What they may do besides (the files of
+//! a package, whatever a command makes) is not guessed: from then on what is absent is unknown.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::units::enable_links;
+use super::{Attributes, Entry, EntryKind, Facts, Group, Host, Known, Reading, User, Why};
+use crate::op::{Command, Content, Op, UnitAction, UserRequest};
+use crate::plan::Guards;
+
+/// Facts with the effects of operations laid over them.
+pub struct Simulated<'a> {
+    host: Host,
+    /// The host underneath; none if the host exists only here.
+    base: Option<&'a dyn Facts>,
+    paths: BTreeMap<PathBuf, Option<Node>>,
+    packages: BTreeMap<String, Option<Known<String>>>,
+    users: BTreeMap<String, Option<User>>,
+    groups: BTreeMap<String, Option<Group>>,
+    active: BTreeMap<String, bool>,
+    kernel: BTreeMap<String, String>,
+    /// Why things that are absent may exist by then.
+    uncertain: Option<Why>,
+    guards: Guards,
+    /// Whether anything was foreseen at all.
+    changed: bool,
+}
+
+#[derive(Clone)]
+struct Node {
+    entry: Entry,
+    content: Content,
+}
+
+/// What operations made of a path.
+enum LaidOver<'a> {
+    Node(&'a Node),
+    Nothing,
+}
+
+impl<'a> Simulated<'a> {
+    /// The host as it is, before any operation.
+    pub fn over(base: &'a dyn Facts, guards: Guards) -> Self {
+        Self { base: Some(base), guards, ..Self::alone(base.host().clone()) }
+    }
+
+    /// An empty host that exists only here.
+    pub fn alone(host: Host) -> Self {
+        Self {
+            host,
+            base: None,
+            paths: BTreeMap::new(),
+            packages: BTreeMap::new(),
+            users: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            active: BTreeMap::new(),
+            kernel: BTreeMap::new(),
+            uncertain: None,
+            guards: Guards::Skip,
+            changed: false,
+        }
+    }
+
+    /// Takes an operation as done, with what it may do besides.
+    pub fn foresee(&mut self, op: &Op) {
+        self.changed = true;
+        self.apply(op);
+        let why = match op {
+            Op::InstallPackages { packages } => {
+                let names: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
+                format!("installing {} brings it", names.join(", "))
+            }
+            Op::Run(command) => format!("`{command}` makes it"),
+            Op::Unit { name, action: UnitAction::Start | UnitAction::Restart } => {
+                format!("starting {name} makes it")
+            }
+            _ => return,
+        };
+        // Once something is uncertain the first reason is as good as all of them.
+        self.uncertain.get_or_insert(Why(why));
+    }
+
+    /// Takes a resource whose operations are unknown as done.
+    pub fn foresee_unknown(&mut self, what: &str) {
+        self.changed = true;
+        self.uncertain.get_or_insert_with(|| Why(format!("{what} makes it")));
+    }
+
+    /// Takes what is absent as absent, until [`Self::restore`] gets back what this returns.
+    pub(crate) fn pretend_certain(&mut self) -> Option<Why> {
+        self.uncertain.take()
+    }
+
+    /// Ends what [`Self::pretend_certain`] began.
+    pub(crate) fn restore(&mut self, uncertain: Option<Why>) {
+        self.uncertain = uncertain;
+    }
+
+    /// Takes an operation as done, with only its certain effects.
+    pub(super) fn apply(&mut self, op: &Op) {
+        match op {
+            Op::WriteFile(write) => {
+                let entry = Entry { kind: EntryKind::File, attributes: write.attributes.clone() };
+                self.paths.insert(write.path.clone(), Some(Node { entry, content: write.content.clone() }));
+            }
+            Op::CreateDirectory { path, attributes } => {
+                self.put(path, EntryKind::Directory, attributes.clone());
+            }
+            Op::CreateSymlink { path, target, .. } => self.link(path, target),
+            Op::SetAttributes { path, attributes, .. } => {
+                if let Ok(Known::Yes(Some(entry))) = self.entry(path) {
+                    let content = match self.content(path) {
+                        Ok(Known::Yes(Some(bytes))) => Content::new(bytes),
+                        _ => Content::new(""),
+                    };
+                    let entry = Entry { attributes: attributes.clone(), ..entry };
+                    self.paths.insert(path.clone(), Some(Node { entry, content }));
+                }
+            }
+            Op::Remove { path, .. } => self.remove(path),
+            Op::InstallPackages { packages } => {
+                for package in packages {
+                    let version = package.version.clone().map_or_else(
+                        || Known::Unknown(Why("the newest version is found when it is installed".into())),
+                        Known::Yes,
+                    );
+                    self.packages.insert(package.name.clone(), Some(version));
+                }
+            }
+            Op::RemovePackages { packages, .. } => {
+                self.packages.extend(packages.iter().map(|name| (name.clone(), None)));
+            }
+            Op::CreateGroup { name, gid, .. } => {
+                self.groups.insert(name.clone(), Some(Group { gid: *gid }));
+            }
+            Op::ModifyGroup { name, gid } => {
+                self.groups.insert(name.clone(), Some(Group { gid: Some(*gid) }));
+            }
+            Op::RemoveGroup { name } => {
+                self.groups.insert(name.clone(), None);
+            }
+            Op::CreateUser(request) => self.create_user(request),
+            Op::ModifyUser(request) => self.modify_user(request),
+            Op::RemoveUser { name } => {
+                self.users.insert(name.clone(), None);
+            }
+            Op::Unit { name, action } => self.act_on_unit(name, *action),
+            Op::SetKernelParameter { key, value, .. } => {
+                self.kernel.insert(key.clone(), value.clone());
+            }
+            Op::Run(_) => {}
+        }
+    }
+
+    fn put(&mut self, path: &Path, kind: EntryKind, attributes: Attributes) {
+        let entry = Entry { kind, attributes };
+        self.paths.insert(path.to_owned(), Some(Node { entry, content: Content::new("") }));
+    }
+
+    fn link(&mut self, path: &Path, target: &Path) {
+        let attributes = Attributes { owner: "root".into(), group: "root".into(), mode: 0o777 };
+        self.put(path, EntryKind::Symlink { target: target.to_owned() }, attributes);
+    }
+
+    fn remove(&mut self, path: &Path) {
+        self.paths.retain(|other, _| !other.starts_with(path));
+        self.paths.insert(path.to_owned(), None);
+    }
+
+    fn create_user(&mut self, request: &UserRequest) {
+        let group = request.group.clone().unwrap_or_else(|| {
+            // useradd makes a group of the user's name (USERGROUPS_ENAB).
+            self.groups.insert(request.name.clone(), Some(Group { gid: None }));
+            request.name.clone()
+        });
+        let mut groups = request.groups.clone().unwrap_or_default();
+        groups.sort();
+        let home = request.home.clone().unwrap_or_else(|| Path::new("/home").join(&request.name));
+        if request.create_home {
+            let attributes = Attributes { owner: request.name.clone(), group: group.clone(), mode: 0o700 };
+            self.put(&home, EntryKind::Directory, attributes);
+        }
+        let user = User {
+            uid: request.uid,
+            group,
+            groups,
+            home,
+            shell: request.shell.clone().unwrap_or_else(|| "/bin/sh".into()),
+            comment: request.comment.clone().unwrap_or_default(),
+        };
+        self.users.insert(request.name.clone(), Some(user));
+    }
+
+    fn modify_user(&mut self, request: &UserRequest) {
+        let Ok(Known::Yes(Some(before))) = self.user(&request.name) else { return };
+        let mut groups = request.groups.clone().unwrap_or(before.groups);
+        groups.sort();
+        let user = User {
+            uid: request.uid.or(before.uid),
+            group: request.group.clone().unwrap_or(before.group),
+            groups,
+            home: request.home.clone().unwrap_or(before.home),
+            shell: request.shell.clone().unwrap_or(before.shell),
+            comment: request.comment.clone().unwrap_or(before.comment),
+        };
+        self.users.insert(request.name.clone(), Some(user));
+    }
+
+    fn act_on_unit(&mut self, name: &str, action: UnitAction) {
+        let masking = Path::new("/etc/systemd/system").join(name);
+        match action {
+            UnitAction::Enable => {
+                let target = Path::new("/usr/lib/systemd/system").join(name);
+                for link in enable_links(self, name) {
+                    self.link(&link, &target);
+                }
+            }
+            UnitAction::Disable => {
+                for link in enable_links(self, name) {
+                    self.remove(&link);
+                }
+            }
+            UnitAction::Mask => self.link(&masking, Path::new("/dev/null")),
+            UnitAction::Unmask => self.remove(&masking),
+            UnitAction::Start | UnitAction::Restart => {
+                self.active.insert(name.to_owned(), true);
+            }
+            UnitAction::Stop => {
+                self.active.insert(name.to_owned(), false);
+            }
+            UnitAction::Reload => {}
+        }
+    }
+
+    /// A fact from underneath, where absence is no longer certain.
+    fn beneath<T>(&self, read: impl FnOnce(&dyn Facts) -> Reading<Option<T>>) -> Reading<Option<T>> {
+        match (self.base.map(read).transpose()?, &self.uncertain) {
+            (None | Some(Known::Yes(None)), Some(why)) => Ok(Known::Unknown(why.clone())),
+            (Some(reading), _) => Ok(reading),
+            (None, None) => Ok(Known::Yes(None)),
+        }
+    }
+
+    /// What the operations made of a path, if they touched it or removed what it is in.
+    fn laid_over(&self, path: &Path) -> Option<LaidOver<'_>> {
+        if let Some(node) = self.paths.get(path) {
+            return Some(node.as_ref().map_or(LaidOver::Nothing, LaidOver::Node));
+        }
+        let removed =
+            path.ancestors().skip(1).find_map(|parent| self.paths.get(parent)).is_some_and(Option::is_none);
+        removed.then_some(LaidOver::Nothing)
+    }
+}
+
+impl Facts for Simulated<'_> {
+    fn host(&self) -> &Host {
+        &self.host
+    }
+
+    fn entry(&self, path: &Path) -> Reading<Option<Entry>> {
+        match self.laid_over(path) {
+            Some(LaidOver::Node(node)) => Ok(Known::Yes(Some(node.entry.clone()))),
+            Some(LaidOver::Nothing) => Ok(Known::Yes(None)),
+            None => self.beneath(|base| base.entry(path)),
+        }
+    }
+
+    fn content(&self, path: &Path) -> Reading<Option<Vec<u8>>> {
+        match self.laid_over(path) {
+            Some(LaidOver::Node(node)) if node.entry.kind == EntryKind::File => {
+                Ok(Known::Yes(Some(node.content.bytes().to_vec())))
+            }
+            Some(_) => Ok(Known::Yes(None)),
+            None => self.beneath(|base| base.content(path)),
+        }
+    }
+
+    fn names(&self, path: &Path) -> Reading<Vec<String>> {
+        let mut names = match (self.base, &self.uncertain) {
+            (Some(base), None) => match base.names(path)? {
+                Known::Yes(names) => names,
+                unknown @ Known::Unknown(_) => return Ok(unknown),
+            },
+            (None, None) => Vec::new(),
+            (_, Some(why)) => return Ok(Known::Unknown(why.clone())),
+        };
+        for (child, node) in self.paths.iter().filter(|(child, _)| child.parent() == Some(path)) {
+            let name = child.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            names.retain(|other| *other != name);
+            if node.is_some() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(Known::Yes(names))
+    }
+
+    fn package(&self, name: &str) -> Reading<Option<String>> {
+        match self.packages.get(name) {
+            Some(Some(version)) => Ok(version.clone().map(Some)),
+            Some(None) => Ok(Known::Yes(None)),
+            // A package that is not wanted by name may come as a dependency.
+            None => self.beneath(|base| base.package(name)),
+        }
+    }
+
+    fn user(&self, name: &str) -> Reading<Option<User>> {
+        match self.users.get(name) {
+            Some(user) => Ok(Known::Yes(user.clone())),
+            None => self.beneath(|base| base.user(name)),
+        }
+    }
+
+    fn group(&self, name: &str) -> Reading<Option<Group>> {
+        match self.groups.get(name) {
+            Some(group) => Ok(Known::Yes(group.clone())),
+            None => self.beneath(|base| base.group(name)),
+        }
+    }
+
+    fn active(&self, unit: &str) -> Reading<bool> {
+        if let Some(active) = self.active.get(unit) {
+            return Ok(Known::Yes(*active));
+        }
+        let reading = self.beneath(|base| Ok(base.active(unit)?.map(|active| active.then_some(()))))?;
+        // What runs without being told to was started by something else; it is not running now.
+        Ok(reading.map(|active| active.is_some()))
+    }
+
+    fn kernel_parameter(&self, key: &str) -> Reading<Option<String>> {
+        match self.kernel.get(key) {
+            Some(value) => Ok(Known::Yes(Some(value.clone()))),
+            None => self.base.map_or(Ok(Known::Yes(None)), |base| base.kernel_parameter(key)),
+        }
+    }
+
+    fn succeeds(&self, command: &Command) -> Reading<bool> {
+        match self.base {
+            Some(base) if self.guards == Guards::Run && !self.changed => base.succeeds(command),
+            _ => Ok(Known::Unknown(Why(format!("`{command}` succeeds")))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::{Before, PackageRequest, WriteFile};
+    use crate::system::fake::Fake;
+    use crate::system::units::{self, Enablement};
+
+    fn write(path: &str, text: &str) -> Op {
+        Op::WriteFile(WriteFile {
+            path: path.into(),
+            content: Content::new(text),
+            attributes: Attributes { owner: "root".into(), group: "root".into(), mode: 0o644 },
+            validate: None,
+            before: Before::Absent,
+        })
+    }
+
+    fn install(name: &str) -> Op {
+        let package = PackageRequest { name: name.into(), version: None, recommends: false };
+        Op::InstallPackages { packages: vec![package] }
+    }
+
+    #[test]
+    fn later_readers_see_what_earlier_operations_wrote() {
+        let host = Fake::debian();
+        let mut simulated = Simulated::over(&host, Guards::Skip);
+        simulated.foresee(&write("/etc/a", "x"));
+        assert_eq!(simulated.content(Path::new("/etc/a")).expect("read"), Known::Yes(Some(b"x".to_vec())));
+        assert_eq!(
+            host.content(Path::new("/etc/a")).expect("read"),
+            Known::Yes(None),
+            "the host is as it was"
+        );
+        simulated.foresee(&Op::Remove { path: "/etc".into(), directory: true });
+        assert_eq!(simulated.entry(Path::new("/etc/a")).expect("read"), Known::Yes(None));
+    }
+
+    #[test]
+    fn after_a_package_what_was_absent_is_unknown_and_what_was_there_is_not() {
+        let mut host = Fake::debian();
+        host.file("/etc/there", "x");
+        let mut simulated = Simulated::over(&host, Guards::Skip);
+        simulated.foresee(&install("nginx"));
+        let unknown = simulated.entry(Path::new("/etc/nginx/nginx.conf")).expect("read");
+        assert_eq!(unknown, Known::Unknown(Why("installing nginx brings it".into())));
+        assert!(matches!(simulated.entry(Path::new("/etc/there")).expect("read"), Known::Yes(Some(_))));
+        assert!(matches!(simulated.user("www").expect("read"), Known::Unknown(_)));
+        assert!(matches!(simulated.package("nginx").expect("read"), Known::Unknown(_)));
+        assert!(matches!(units::unit(&simulated, "nginx.service").expect("read"), Known::Unknown(_)));
+    }
+
+    #[test]
+    fn a_unit_file_written_before_can_be_enabled_and_started() {
+        let host = Fake::debian();
+        let mut simulated = Simulated::over(&host, Guards::Skip);
+        simulated
+            .foresee(&write("/etc/systemd/system/app.service", "[Install]\nWantedBy=multi-user.target\n"));
+        let unit = |simulated: &Simulated<'_>| units::unit(simulated, "app.service").expect("read");
+        assert_eq!(
+            unit(&simulated),
+            Known::Yes(units::Unit { exists: true, enablement: Enablement::Disabled })
+        );
+        simulated.foresee(&Op::Unit { name: "app.service".into(), action: UnitAction::Enable });
+        assert_eq!(
+            unit(&simulated),
+            Known::Yes(units::Unit { exists: true, enablement: Enablement::Enabled })
+        );
+        simulated.foresee(&Op::Unit { name: "app.service".into(), action: UnitAction::Start });
+        assert_eq!(simulated.active("app.service").expect("read"), Known::Yes(true));
+    }
+}
