@@ -9,7 +9,10 @@
 //! ([`system::Machine`]). So a dry run has no second code path. The engine has no network, prints
 //! nothing, and reads neither the environment nor the clock.
 
+pub mod bundle;
 pub mod change;
+pub mod check;
+pub mod duration;
 pub mod error;
 pub mod event;
 pub mod from_node;
@@ -26,6 +29,7 @@ pub mod run;
 pub mod source;
 pub mod system;
 pub mod template;
+pub mod words;
 
 #[cfg(test)]
 mod testing;

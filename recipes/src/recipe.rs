@@ -126,6 +126,22 @@ impl Recipe {
         fs::read(&path).map_err(|error| failed(&error))
     }
 
+    /// Every file of the recipe by its path in the folder.
+    pub(crate) fn all_files(&self) -> Result<Vec<(String, Vec<u8>)>, Problem> {
+        let failed =
+            |error: io::Error| Problem::new(format!("failed to read the recipe `{}`: {error}", self.name));
+        let mut files = Vec::new();
+        for folder in ["templates", "files"] {
+            for name in list(&self.folder.join(folder)).map_err(failed)? {
+                let path = format!("{folder}/{name}");
+                let bytes = fs::read(self.folder.join(&path)).map_err(failed)?;
+                files.push((path, bytes));
+            }
+        }
+        files.push(("recipe.yaml".into(), fs::read(self.folder.join("recipe.yaml")).map_err(failed)?));
+        Ok(files)
+    }
+
     /// Every `notify` must name a handler: a typo would be a service that is never reloaded.
     fn check_notified(&self, problems: &mut Problems) {
         let names: Vec<&str> = self.handlers.iter().map(|(key, _)| key.name.as_str()).collect();

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::fields::{AbsolutePath, Span, Words};
+use super::fields::AbsolutePath;
 use super::{Claim, Context, Fields, Resource};
+use crate::duration::Span;
 use crate::error::Problem;
 use crate::op::{Command, Op};
 use crate::system::{Facts, PlanError};
+use crate::words::Words;
 
 /// A program to run, without a shell, with an empty environment but for `PATH`, `HOME` and `LC_ALL`.
 ///

@@ -2,9 +2,8 @@
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
 
-use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
+use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use crate::system::Attributes;
 
@@ -66,56 +65,6 @@ impl<'de> Deserialize<'de> for Mode {
             }
         }
         deserializer.deserialize_any(ModeVisitor)
-    }
-}
-
-/// A program and its arguments: a list, or one string split at spaces as a shell would, with quotes and
-/// without anything else that shells do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Words(pub(super) Vec<String>);
-
-impl<'de> Deserialize<'de> for Words {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct WordsVisitor;
-        impl<'de> Visitor<'de> for WordsVisitor {
-            type Value = Words;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a command: a list of words, or a string")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Words, E> {
-                match shlex::split(text) {
-                    Some(words) if !words.is_empty() => Ok(Words(words)),
-                    _ => Err(E::custom(format!("`{text}` is not a command: it is empty or a quote is open"))),
-                }
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Words, A::Error> {
-                let mut words = Vec::new();
-                while let Some(word) = access.next_element()? {
-                    words.push(word);
-                }
-                if words.is_empty() {
-                    return Err(de::Error::custom("a command has at least one word"));
-                }
-                Ok(Words(words))
-            }
-        }
-        deserializer.deserialize_any(WordsVisitor)
-    }
-}
-
-/// A span of time, such as `90s`, `5m` or `1h 30m`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Span(pub(super) Duration);
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map(Self).map_err(|_| {
-            de::Error::custom(format!("`{text}` is not a time; write one such as `90s` or `5m`"))
-        })
     }
 }
 

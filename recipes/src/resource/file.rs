@@ -3,11 +3,12 @@
 use serde::Deserialize;
 
 use super::contents::{Contents, plan_absent};
-use super::fields::{AbsolutePath, Mode, State, Words, attributes};
+use super::fields::{AbsolutePath, Mode, State, attributes};
 use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
 use crate::op::{Content, Op};
 use crate::system::{Facts, PlanError};
+use crate::words::Words;
 
 /// A regular file with exactly this content.
 ///

@@ -4,11 +4,12 @@ use regex::Regex;
 use serde::Deserialize;
 
 use super::contents::Contents;
-use super::fields::{AbsolutePath, State, Words};
+use super::fields::{AbsolutePath, State};
 use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
 use crate::op::{Content, Op};
 use crate::system::{Attributes, EntryKind, Facts, PlanError};
+use crate::words::Words;
 
 /// One line in a file that something else owns, such as a package.
 ///

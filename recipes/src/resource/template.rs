@@ -3,9 +3,10 @@
 use serde::Deserialize;
 
 use super::contents::Contents;
-use super::fields::{AbsolutePath, Mode, Words, attributes};
+use super::fields::{AbsolutePath, Mode, attributes};
 use super::{Context, Fields, Resource};
 use crate::error::Problem;
+use crate::words::Words;
 
 /// A regular file rendered from a template in the recipe's `templates/`.
 ///

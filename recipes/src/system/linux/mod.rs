@@ -26,6 +26,9 @@ mod units;
 
 use tree::Tree;
 
+#[cfg(test)]
+mod tests;
+
 /// A host that is reached through the system calls of this process.
 pub struct Linux {
     tree: Tree,

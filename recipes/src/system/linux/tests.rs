@@ -1,0 +1,336 @@
+//! The real machine on folders that look like small hosts. None of these needs root.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{getgid, getuid};
+use tempfile::TempDir;
+
+use super::*;
+use crate::op::{Before, Content, UserRequest, WriteFile};
+use crate::system::Attributes;
+
+/// A folder that looks like a small host, and the machine on it.
+struct Small {
+    folder: TempDir,
+}
+
+impl Small {
+    fn new() -> Self {
+        let folder = TempDir::new().expect("a folder");
+        for directory in ["etc", "run", "var/lib", "usr/lib"] {
+            fs::create_dir_all(folder.path().join(directory)).expect("a folder");
+        }
+        fs::write(folder.path().join("etc/passwd"), "root:x:0:0:root:/root:/bin/bash\n").expect("written");
+        fs::write(folder.path().join("etc/group"), "root:x:0:\n").expect("written");
+        fs::write(folder.path().join("usr/lib/os-release"), "ID=debian\nVERSION_ID=\"12\"\n")
+            .expect("written");
+        Self { folder }
+    }
+
+    fn machine(&self) -> Linux {
+        Linux::open(self.folder.path(), Mode::Live).expect("a host")
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path.trim_start_matches('/'))
+    }
+
+    fn text(&self, path: &str) -> Option<String> {
+        fs::read_to_string(self.path(path)).ok()
+    }
+
+    /// Everything in a directory, to find what was left behind.
+    fn names(&self, path: &str) -> Vec<String> {
+        self.machine().tree.names(Path::new(path)).expect("readable")
+    }
+}
+
+/// Ours, so that the tests need not be root.
+fn mine(mode: u32) -> Attributes {
+    Attributes { owner: getuid().to_string(), group: getgid().to_string(), mode }
+}
+
+fn write(path: &str, text: &str, mode: u32) -> Op {
+    Op::WriteFile(WriteFile {
+        path: path.into(),
+        content: Content::new(text),
+        attributes: mine(mode),
+        validate: None,
+        before: Before::Absent,
+    })
+}
+
+fn link(path: &str, target: &str) -> Op {
+    Op::CreateSymlink { path: path.into(), target: target.into(), before: None }
+}
+
+fn perform(machine: &mut Linux, op: &Op) -> Result<(), String> {
+    machine.perform(op, &mut |_| {}).map_err(|error| chain(&error))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+#[test]
+fn a_file_is_written_with_its_mode_and_nothing_is_left_beside_it() {
+    let host = Small::new();
+    let mut machine = host.machine();
+    perform(&mut machine, &write("/etc/a", "one", 0o640)).expect("written");
+    perform(&mut machine, &write("/etc/a", "two", 0o2755)).expect("written again");
+    assert_eq!(host.text("/etc/a").as_deref(), Some("two"));
+    assert_eq!(fs::metadata(host.path("/etc/a")).expect("there").permissions().mode() & 0o7777, 0o2755);
+    assert_eq!(host.names("/etc"), ["a", "group", "passwd"]);
+    let entry = machine.entry(Path::new("/etc/a")).expect("read");
+    let Known::Yes(Some(entry)) = entry else { panic!("there is a file") };
+    assert_eq!((entry.kind, entry.attributes.mode), (EntryKind::File, 0o2755));
+}
+
+#[test]
+fn what_an_interrupted_run_left_is_replaced() {
+    let host = Small::new();
+    fs::write(host.path("/etc/.a.staged"), "half").expect("written");
+    symlink("/etc/passwd", host.path("/etc/.b.staged")).expect("linked");
+    let mut machine = host.machine();
+    perform(&mut machine, &write("/etc/a", "whole", 0o644)).expect("written");
+    perform(&mut machine, &write("/etc/b", "whole", 0o644)).expect("written");
+    assert_eq!(host.names("/etc"), ["a", "b", "group", "passwd"]);
+    assert_eq!(host.text("/etc/a").as_deref(), Some("whole"));
+}
+
+#[test]
+fn links_cannot_lead_out_of_the_root() {
+    let outside = TempDir::new().expect("a folder");
+    fs::write(outside.path().join("secret"), "outside").expect("written");
+    let host = Small::new();
+    symlink(outside.path(), host.path("/etc/out")).expect("linked");
+    symlink("../../../../../../../../..", host.path("/etc/up")).expect("linked");
+    let mut machine = host.machine();
+    assert_eq!(machine.content(Path::new("/etc/out/secret")).expect("read"), Known::Yes(None));
+    assert!(perform(&mut machine, &write("/etc/out/new", "x", 0o644)).is_err());
+    perform(&mut machine, &write("/etc/up/new", "x", 0o644)).expect("inside the root");
+    assert_eq!(host.text("/new").as_deref(), Some("x"), "`..` stops at the root");
+    assert_eq!(fs::read_dir(outside.path()).expect("read").count(), 1);
+}
+
+#[test]
+fn removing_a_directory_does_not_follow_links() {
+    let host = Small::new();
+    fs::create_dir_all(host.path("/srv/app/deep/er")).expect("made");
+    fs::write(host.path("/srv/app/deep/file"), "x").expect("written");
+    symlink("/etc", host.path("/srv/app/etc")).expect("linked");
+    let mut machine = host.machine();
+    perform(&mut machine, &Op::Remove { path: "/srv/app".into(), directory: true }).expect("removed");
+    assert_eq!(host.names("/srv"), Vec::<String>::new());
+    assert!(host.text("/etc/passwd").is_some());
+}
+
+#[test]
+fn errors_name_the_path_and_the_reason() {
+    let host = Small::new();
+    let mut machine = host.machine();
+    insta::assert_snapshot!(perform(&mut machine, &write("/etc/no/a", "x", 0o644)).expect_err("no folder"), @"failed to write `/etc/no/a`: No such file or directory (os error 2)");
+    insta::assert_snapshot!(perform(&mut machine, &write("/etc/passwd/a", "x", 0o644)).expect_err("a file"), @"failed to write `/etc/passwd/a`: Not a directory (os error 20)");
+    let Op::WriteFile(mut file) = write("/etc/a", "x", 0o644) else { unreachable!("a file") };
+    file.attributes.owner = "nobody-here".into();
+    insta::assert_snapshot!(perform(&mut machine, &Op::WriteFile(file)).expect_err("no owner"), @"the user `nobody-here` does not exist");
+    let run = Op::Run(Command::new(["true"]));
+    assert!(perform(&mut machine, &run).expect_err("not a host").starts_with("cannot run a command in "));
+    assert_eq!(host.names("/etc"), ["group", "passwd"]);
+}
+
+#[test]
+fn a_pipe_in_place_of_a_file_does_not_hang_the_run() {
+    let host = Small::new();
+    nix::unistd::mkfifo(&host.path("/etc/pipe"), nix::sys::stat::Mode::S_IRUSR).expect("made");
+    let machine = host.machine();
+    assert_eq!(machine.content(Path::new("/etc/pipe")).expect("read"), Known::Yes(None));
+    let Known::Yes(Some(entry)) = machine.entry(Path::new("/etc/pipe")).expect("read") else {
+        panic!("a pipe")
+    };
+    assert_eq!(entry.kind, EntryKind::Other);
+}
+
+#[test]
+fn a_commit_puts_everything_in_place() {
+    let host = Small::new();
+    let mut machine = host.machine();
+    let directory = Op::CreateDirectory { path: "/etc/app".into(), attributes: mine(0o711) };
+    let ops =
+        [write("/etc/a", "a", 0o600), directory, write("/etc/app/b", "b", 0o640), link("/etc/l", "app/b")];
+    machine.commit(&ops, &mut |_| {}).expect("committed");
+    assert_eq!((host.text("/etc/a").as_deref(), host.text("/etc/l").as_deref()), (Some("a"), Some("b")));
+    assert_eq!(host.names("/etc"), ["a", "app", "group", "l", "passwd"]);
+    assert_eq!(host.names("/var/lib/bootstrap-agent"), Vec::<String>::new(), "the journal is gone");
+}
+
+#[test]
+fn a_commit_in_which_one_file_fails_puts_nothing_in_place() {
+    let host = Small::new();
+    fs::write(host.path("/etc/a"), "old").expect("written");
+    let mut machine = host.machine();
+    let ops = [write("/etc/a", "new", 0o644), link("/etc/l", "a"), write("/etc/no/b", "b", 0o644)];
+    machine.commit(&ops, &mut |_| {}).expect_err("no such folder");
+    assert_eq!(host.text("/etc/a").as_deref(), Some("old"));
+    assert_eq!(host.names("/etc"), ["a", "group", "passwd"]);
+}
+
+#[test]
+fn a_path_that_is_written_twice_gets_what_was_written_last() {
+    let host = Small::new();
+    let mut machine = host.machine();
+    machine
+        .commit(&[write("/etc/a", "1", 0o644), write("/etc/a", "2", 0o644)], &mut |_| {})
+        .expect("committed");
+    assert_eq!(host.text("/etc/a").as_deref(), Some("2"));
+}
+
+/// The journal as a run that was cut off right after writing it leaves it, and the staged files that it
+/// had not moved yet.
+#[test]
+fn a_commit_that_was_cut_off_is_rolled_forward_by_the_next_run() {
+    let journal = r#"{"version":1,"moves":[{"from":"/etc/.a.staged","to":"/etc/a"},{"from":"/etc/.b.staged","to":"/etc/b"},{"from":"/run/.c.staged","to":"/run/c"}]}"#;
+    for moved_already in [0, 1] {
+        let host = Small::new();
+        fs::create_dir_all(host.path("/var/lib/bootstrap-agent")).expect("made");
+        fs::write(host.path("/var/lib/bootstrap-agent/commit.json"), journal).expect("written");
+        fs::write(host.path(["/etc/.a.staged", "/etc/a"][moved_already]), "new a").expect("written");
+        fs::write(host.path("/etc/.b.staged"), "new b").expect("written");
+        host.machine().begin().expect("rolled forward");
+        assert_eq!(
+            (host.text("/etc/a").as_deref(), host.text("/etc/b").as_deref()),
+            (Some("new a"), Some("new b"))
+        );
+        assert_eq!(host.names("/etc"), ["a", "b", "group", "passwd"]);
+        assert_eq!(host.names("/var/lib/bootstrap-agent"), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_journal_of_another_version_is_not_guessed_at() {
+    let host = Small::new();
+    fs::create_dir_all(host.path("/var/lib/bootstrap-agent")).expect("made");
+    fs::write(host.path("/var/lib/bootstrap-agent/commit.json"), r#"{"version":2,"moves":[]}"#)
+        .expect("written");
+    let error = host.machine().begin().expect_err("unknown");
+    insta::assert_snapshot!(chain(&error), @"`/var/lib/bootstrap-agent/commit.json` was left by a version of this program that wrote it differently; finish its moves by hand and remove it");
+}
+
+#[test]
+fn two_runs_do_not_change_a_host_at_once() {
+    let host = Small::new();
+    let mut first = host.machine();
+    first.begin().expect("alone");
+    let error = host.machine().begin().expect_err("not alone");
+    assert_eq!(
+        error.to_string(),
+        format!("another run is changing this host (process {}); wait for it to end", std::process::id())
+    );
+    drop(first);
+    host.machine().begin().expect("alone again");
+}
+
+#[test]
+fn pending_handlers_are_remembered_until_they_ran() {
+    let host = Small::new();
+    host.machine().remember_handlers(&["a/reload".into()]).expect("remembered");
+    assert_eq!(host.machine().pending_handlers().expect("read"), ["a/reload"]);
+    let file = fs::metadata(host.path("/var/lib/bootstrap-agent/handlers.json")).expect("there");
+    assert_eq!((file.mode() & 0o777, file.uid()), (0o600, getuid().as_raw()));
+    host.machine().remember_handlers(&[]).expect("forgotten");
+    host.machine().remember_handlers(&[]).expect("forgotten twice");
+    assert_eq!(host.machine().pending_handlers().expect("read"), Vec::<String>::new());
+}
+
+#[test]
+fn accounts_of_a_tree_are_made_in_the_tree() {
+    if !getuid().is_root() {
+        eprintln!("skipped: useradd --prefix needs root");
+        return;
+    }
+    let host = Small::new();
+    for (path, text) in
+        [("/etc/shadow", "root:*:1:0:99999:7:::\n"), ("/etc/gshadow", "root:*::\n"), ("/etc/login.defs", "")]
+    {
+        fs::write(host.path(path), text).expect("written");
+    }
+    let mut machine = host.machine();
+    let user = UserRequest { name: "app".into(), uid: Some(4242), system: true, ..UserRequest::default() };
+    perform(&mut machine, &Op::CreateUser(user)).expect("made");
+    let Known::Yes(Some(user)) = machine.user("app").expect("read") else { panic!("there is an account") };
+    assert_eq!((user.uid, user.group.as_str()), (Some(4242), "app"));
+    perform(&mut machine, &Op::RemoveUser { name: "app".into() }).expect("removed");
+    assert_eq!(machine.user("app").expect("read"), Known::Yes(None));
+}
+
+mod process {
+    use std::time::Duration;
+
+    use super::super::process::{read, run, succeeds};
+    use super::chain;
+    use crate::op::Command;
+
+    fn shell(script: &str) -> Command {
+        Command::new(["sh", "-c", script])
+    }
+
+    #[test]
+    fn a_program_gets_no_environment_of_ours_and_no_input() {
+        let mut command = shell("env | sort; cat; pwd");
+        command.environment.insert("X".into(), "y".into());
+        let text = read(&command).expect("it ends with 0");
+        assert!(
+            text.contains("X=y\n") && text.contains("LC_ALL=C.UTF-8\n") && text.ends_with("/\n"),
+            "{text}"
+        );
+        assert!(!text.contains("CARGO"), "{text}");
+    }
+
+    #[test]
+    fn what_a_failing_program_printed_last_is_in_the_error() {
+        let mut lines = Vec::new();
+        let script = "for i in $(seq 30); do echo line $i; done; echo oops >&2; exit 3";
+        let error = run(&shell(script), &mut |line| lines.push(line.to_owned())).expect_err("it fails");
+        assert_eq!(lines.len(), 31);
+        let text = chain(&error);
+        assert!(
+            text.contains("ended with 3") && text.ends_with("oops") && !text.contains("line 5\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_program_that_takes_too_long_is_stopped_with_its_children() {
+        let command = Command { timeout: Duration::from_millis(200), ..shell("sleep 1000 & sleep 1000") };
+        let error = run(&command, &mut |_| {}).expect_err("it is stopped");
+        assert!(error.to_string().contains("was stopped after 0 s"), "{error}");
+    }
+
+    #[test]
+    fn a_child_that_keeps_the_output_open_is_not_waited_for() {
+        run(&shell("sleep 5 & echo done"), &mut |_| {}).expect("it ends with 0");
+    }
+
+    #[test]
+    fn signals_missing_programs_and_progress_bars_are_told_apart() {
+        assert!(
+            run(&shell("kill -9 $$"), &mut |_| {})
+                .expect_err("killed")
+                .to_string()
+                .contains("killed by signal 9")
+        );
+        let error = run(&Command::new(["/nonexistent/program"]), &mut |_| {}).expect_err("missing");
+        assert_eq!(
+            chain(&error),
+            "failed to run `/nonexistent/program`: No such file or directory (os error 2)"
+        );
+        assert_eq!(read(&shell("printf '10%%\\r50%%\\r100%%\\n'")).expect("ended"), "100%\n");
+        assert!(succeeds(&shell("true")).expect("ran"));
+        assert!(!succeeds(&shell("false")).expect("ran"));
+    }
+}
