@@ -130,7 +130,9 @@ impl Bundle {
                     );
                 }
                 Err(error) => {
-                    return Err(Problem::new(format!("failed to read `{name}` in the bundle: {error}")).into());
+                    return Err(
+                        Problem::new(format!("failed to read `{name}` in the bundle: {error}")).into()
+                    );
                 }
             }
         }

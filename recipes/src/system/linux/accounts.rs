@@ -1,17 +1,11 @@
 //! Accounts are changed by the system's own tools, which lock the files and keep all of them in step.
 
-use std::path::Path;
-
-use super::process;
+use super::Linux;
 use crate::op::{Command, Op, UserRequest};
 use crate::system::PerformError;
 
-/// Performs an operation on an account. `prefix` is the root of a tree that is not booted.
-pub(super) fn perform(
-    prefix: Option<&Path>,
-    op: &Op,
-    output: &mut dyn FnMut(&str),
-) -> Result<(), PerformError> {
+/// Performs an operation on an account, of the host or of a tree that is not booted.
+pub(super) fn perform(linux: &Linux, op: &Op, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
     let mut argv = match op {
         Op::CreateGroup { name, gid, system } => {
             let mut argv = words(["groupadd"]);
@@ -32,10 +26,10 @@ pub(super) fn perform(
         Op::RemoveUser { name } => words(["userdel", name]),
         other => return Err(PerformError::Unsupported(format!("{other:?} is not an operation on accounts"))),
     };
-    if let Some(prefix) = prefix {
+    if let Some(prefix) = linux.tree.prefix() {
         argv.splice(1..1, ["--prefix".to_owned(), prefix.to_string_lossy().into_owned()]);
     }
-    process::run(&Command::new(argv), output)
+    linux.runner.run(&Command::new(argv), output)
 }
 
 fn create(user: &UserRequest) -> Vec<String> {

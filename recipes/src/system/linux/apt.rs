@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::process;
 use super::{Linux, failed};
 use crate::op::{Command, PackageRequest};
 use crate::system::{EntryKind, PerformError};
@@ -74,7 +73,7 @@ fn configure_interrupted(linux: &Linux, output: &mut dyn FnMut(&str)) -> Result<
         return Ok(());
     }
     let argv = ["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"];
-    process::run(&command(linux, argv.map(str::to_owned)), output)
+    linux.runner.run(&command(linux, argv.map(str::to_owned)), output)
 }
 
 fn apt_get<S: AsRef<str>>(
@@ -97,7 +96,7 @@ fn apt_get<S: AsRef<str>>(
         .iter()
         .map(|&option| option.to_owned())
         .chain(arguments.iter().map(|word| word.as_ref().into()));
-    process::run(&command(linux, argv), output)
+    linux.runner.run(&command(linux, argv), output)
 }
 
 fn command(linux: &Linux, argv: impl IntoIterator<Item = String>) -> Command {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::tree::Tree;
-use super::{Linux, failed, process};
+use super::{Linux, failed};
 use crate::op::{Command, Op, WriteFile};
 use crate::system::{EntryKind, PerformError};
 
@@ -72,7 +72,7 @@ fn validate(
     linux.needs_booted_root("run a `validate`")?;
     let file = linux.tree.outside(staged);
     let argv = words.iter().map(|word| word.replace("{file}", &file.to_string_lossy()));
-    process::run(&Command::new(argv), output)
+    linux.runner.run(&Command::new(argv), output)
 }
 
 /// The name is fixed, so that what an interrupted run left is replaced by the next and never piles up.

@@ -24,6 +24,7 @@ mod state;
 mod tree;
 mod units;
 
+pub use process::Interrupter;
 use tree::Tree;
 
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub struct Linux {
     host: Host,
     /// Variables that package managers get, such as proxies.
     environment: BTreeMap<String, String>,
+    runner: process::Runner,
     caches: Caches,
     /// Whether package lists were refreshed in this run.
     lists_are_fresh: bool,
@@ -65,6 +67,7 @@ impl Linux {
             tree,
             host,
             environment: BTreeMap::new(),
+            runner: process::Runner::default(),
             caches: Caches::default(),
             lists_are_fresh: false,
             units_are_stale: false,
@@ -77,6 +80,11 @@ impl Linux {
     pub fn with_environment(mut self, environment: BTreeMap<String, String>) -> Self {
         self.environment = environment;
         self
+    }
+
+    /// What stops a run on this host from another thread.
+    pub fn interrupter(&self) -> Interrupter {
+        self.runner.interrupter().clone()
     }
 
     fn accounts(&self) -> Result<&Accounts, FactsError> {
@@ -199,7 +207,7 @@ impl Facts for Linux {
             return Ok(Known::Yes(false));
         }
         if self.caches.active_units.get().is_none() {
-            let _ = self.caches.active_units.set(units::active()?);
+            let _ = self.caches.active_units.set(units::active(&self.runner)?);
         }
         Ok(Known::Yes(self.caches.active_units.get_or_init(BTreeSet::new).contains(unit)))
     }
@@ -222,7 +230,7 @@ impl Facts for Linux {
         if !self.tree.is_host() {
             return Err(failed(io::ErrorKind::Unsupported.into()));
         }
-        let answer = process::succeeds(command).map_err(failed)?;
+        let answer = self.runner.succeeds(command).map_err(failed)?;
         self.caches.guards.borrow_mut().insert(what, answer);
         Ok(Known::Yes(answer))
     }
@@ -264,6 +272,9 @@ impl Machine for Linux {
 
 impl Linux {
     fn do_perform(&mut self, op: &Op, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
+        if self.runner.interrupter().is_interrupted() {
+            return Err(failed("go on")(io::ErrorKind::Interrupted.into()));
+        }
         match op {
             Op::WriteFile(write) => {
                 let staged = commit::stage(self, write, output)?;
@@ -304,7 +315,7 @@ impl Linux {
             | Op::RemoveGroup { .. }
             | Op::CreateUser(_)
             | Op::ModifyUser(_)
-            | Op::RemoveUser { .. } => accounts::perform(self.tree.prefix(), op, output),
+            | Op::RemoveUser { .. } => accounts::perform(self, op, output),
             Op::Unit { name, action } => self.act_on_unit(name, *action, output),
             Op::SetKernelParameter { key, value, .. } => {
                 let path = kernel_path(key);
@@ -313,7 +324,7 @@ impl Linux {
             }
             Op::Run(command) => {
                 self.needs_booted_root("run a command")?;
-                process::run(command, output)
+                self.runner.run(command, output)
             }
         }
     }
@@ -332,10 +343,10 @@ impl Linux {
             self.needs_booted_root("start and stop units")?;
         }
         if self.host.systemd && self.units_are_stale {
-            units::reload_systemd(output)?;
+            units::reload_systemd(&self.runner, output)?;
             self.units_are_stale = false;
         }
-        units::act(self.tree.prefix(), name, action, output)
+        units::act(self, name, action, output)
     }
 
     /// The numbers of an owner and a group.

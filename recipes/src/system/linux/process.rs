@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,48 +23,131 @@ const TAIL: usize = 20;
 /// A program that ended may have left a child that holds its output; that one is not waited for.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// Runs programs, until it is told to stop.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Runner(Interrupter);
+
+/// Stops a run from another thread, such as one that waits for signals.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupter(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    interrupted: AtomicBool,
+    /// The process group of the program that runs now, or 0.
+    running: AtomicI32,
+}
+
+impl Interrupter {
+    /// Asks the program that runs now to end, and lets no other begin.
+    pub fn interrupt(&self) {
+        self.0.interrupted.store(true, Ordering::SeqCst);
+        let running = self.0.running.load(Ordering::SeqCst);
+        if running > 0 {
+            let _ = killpg(Pid::from_raw(running), Signal::SIGTERM);
+        }
+    }
+
+    /// Whether somebody did.
+    pub fn is_interrupted(&self) -> bool {
+        self.0.interrupted.load(Ordering::SeqCst)
+    }
+}
+
 enum News {
     Line(String),
     EndOfOutput,
     Ended(io::Result<ExitStatus>),
 }
 
-/// Runs a program to its end. What it prints goes to `output`, and the last of it into the error.
-pub(super) fn run(command: &Command, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
-    let mut tail = VecDeque::new();
-    let outcome = wait(command, &mut |line| {
-        output(line);
-        if tail.len() == TAIL {
-            tail.pop_front();
-        }
-        tail.push_back(line.to_owned());
-    })
-    .map_err(failed(format!("run `{command}`")))?;
-    match outcome {
-        Outcome::Ended(status) if status.success() => Ok(()),
-        outcome => Err(PerformError::Program {
-            program: command.to_string(),
-            outcome: outcome.to_string(),
-            output: tail.into(),
-        }),
+impl Runner {
+    /// What stops it.
+    pub(super) fn interrupter(&self) -> &Interrupter {
+        &self.0
     }
-}
 
-/// Runs a program that only looks.
-pub(super) fn succeeds(command: &Command) -> io::Result<bool> {
-    Ok(matches!(wait(command, &mut |_| {})?, Outcome::Ended(status) if status.success()))
-}
+    /// Runs a program to its end. What it prints goes to `output`, and the last of it into the error.
+    pub(super) fn run(&self, command: &Command, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
+        let mut tail = VecDeque::new();
+        let outcome = self
+            .wait(command, &mut |line| {
+                output(line);
+                if tail.len() == TAIL {
+                    tail.pop_front();
+                }
+                tail.push_back(line.to_owned());
+            })
+            .map_err(failed(format!("run `{command}`")))?;
+        match outcome {
+            Outcome::Ended(status) if status.success() => Ok(()),
+            outcome => Err(PerformError::Program {
+                program: command.to_string(),
+                outcome: outcome.to_string(),
+                output: tail.into(),
+            }),
+        }
+    }
 
-/// Runs a program and returns what it printed.
-pub(super) fn read(command: &Command) -> io::Result<String> {
-    let mut text = String::new();
-    let outcome = wait(command, &mut |line| {
-        text.push_str(line);
-        text.push('\n');
-    })?;
-    match outcome {
-        Outcome::Ended(status) if status.success() => Ok(text),
-        outcome => Err(io::Error::other(format!("`{command}` {outcome}\n{text}"))),
+    /// Runs a program that only looks.
+    pub(super) fn succeeds(&self, command: &Command) -> io::Result<bool> {
+        Ok(matches!(self.wait(command, &mut |_| {})?, Outcome::Ended(status) if status.success()))
+    }
+
+    /// Runs a program and returns what it printed.
+    pub(super) fn read(&self, command: &Command) -> io::Result<String> {
+        let mut text = String::new();
+        let outcome = self.wait(command, &mut |line| {
+            text.push_str(line);
+            text.push('\n');
+        })?;
+        match outcome {
+            Outcome::Ended(status) if status.success() => Ok(text),
+            outcome => Err(io::Error::other(format!("`{command}` {outcome}\n{text}"))),
+        }
+    }
+
+    fn wait(&self, command: &Command, line: &mut dyn FnMut(&str)) -> io::Result<Outcome> {
+        let (news, pid) = start(command)?;
+        self.0.0.running.store(pid.as_raw(), Ordering::SeqCst);
+        let outcome = self.wait_for(command, &news, pid, line);
+        self.0.0.running.store(0, Ordering::SeqCst);
+        outcome
+    }
+
+    fn wait_for(
+        &self,
+        command: &Command,
+        news: &Receiver<News>,
+        pid: Pid,
+        line: &mut dyn FnMut(&str),
+    ) -> io::Result<Outcome> {
+        if self.0.is_interrupted() {
+            let _ = killpg(pid, Signal::SIGTERM);
+        }
+        let mut deadline = Instant::now() + command.timeout;
+        let mut status = None;
+        let mut output_ended = false;
+        loop {
+            match news.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(News::Line(text)) => line(&text),
+                Ok(News::EndOfOutput) => output_ended = true,
+                Ok(News::Ended(ended)) => {
+                    status = Some(ended?);
+                    deadline = Instant::now() + GRACE;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) if status.is_some() => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    // The whole group: a shell's children as well.
+                    let _ = killpg(pid, Signal::SIGKILL);
+                    return Ok(Outcome::TookTooLong(command.timeout));
+                }
+            }
+            if status.is_some() && output_ended {
+                break;
+            }
+        }
+        status.map(Outcome::Ended).ok_or_else(|| io::Error::other("it was lost"))
     }
 }
 
@@ -82,34 +167,6 @@ impl std::fmt::Display for Outcome {
             },
         }
     }
-}
-
-fn wait(command: &Command, line: &mut dyn FnMut(&str)) -> io::Result<Outcome> {
-    let (news, pid) = start(command)?;
-    let mut deadline = Instant::now() + command.timeout;
-    let mut status = None;
-    let mut output_ended = false;
-    loop {
-        match news.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(News::Line(text)) => line(&text),
-            Ok(News::EndOfOutput) => output_ended = true,
-            Ok(News::Ended(ended)) => {
-                status = Some(ended?);
-                deadline = Instant::now() + GRACE;
-            }
-            Err(RecvTimeoutError::Disconnected) => break,
-            Err(RecvTimeoutError::Timeout) if status.is_some() => break,
-            Err(RecvTimeoutError::Timeout) => {
-                // The whole group: a shell's children as well.
-                let _ = killpg(pid, Signal::SIGKILL);
-                return Ok(Outcome::TookTooLong(command.timeout));
-            }
-        }
-        if status.is_some() && output_ended {
-            break;
-        }
-    }
-    status.map(Outcome::Ended).ok_or_else(|| io::Error::other("it was lost"))
 }
 
 fn start(command: &Command) -> io::Result<(Receiver<News>, Pid)> {

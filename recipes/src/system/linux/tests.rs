@@ -271,7 +271,7 @@ fn accounts_of_a_tree_are_made_in_the_tree() {
 mod process {
     use std::time::Duration;
 
-    use super::super::process::{read, run, succeeds};
+    use super::super::process::Runner;
     use super::chain;
     use crate::op::Command;
 
@@ -283,7 +283,7 @@ mod process {
     fn a_program_gets_no_environment_of_ours_and_no_input() {
         let mut command = shell("env | sort; cat; pwd");
         command.environment.insert("X".into(), "y".into());
-        let text = read(&command).expect("it ends with 0");
+        let text = Runner::default().read(&command).expect("it ends with 0");
         assert!(
             text.contains("X=y\n") && text.contains("LC_ALL=C.UTF-8\n") && text.ends_with("/\n"),
             "{text}"
@@ -295,7 +295,9 @@ mod process {
     fn what_a_failing_program_printed_last_is_in_the_error() {
         let mut lines = Vec::new();
         let script = "for i in $(seq 30); do echo line $i; done; echo oops >&2; exit 3";
-        let error = run(&shell(script), &mut |line| lines.push(line.to_owned())).expect_err("it fails");
+        let error = Runner::default()
+            .run(&shell(script), &mut |line| lines.push(line.to_owned()))
+            .expect_err("it fails");
         assert_eq!(lines.len(), 31);
         let text = chain(&error);
         assert!(
@@ -307,30 +309,46 @@ mod process {
     #[test]
     fn a_program_that_takes_too_long_is_stopped_with_its_children() {
         let command = Command { timeout: Duration::from_millis(200), ..shell("sleep 1000 & sleep 1000") };
-        let error = run(&command, &mut |_| {}).expect_err("it is stopped");
+        let error = Runner::default().run(&command, &mut |_| {}).expect_err("it is stopped");
         assert!(error.to_string().contains("was stopped after 0 s"), "{error}");
     }
 
     #[test]
     fn a_child_that_keeps_the_output_open_is_not_waited_for() {
-        run(&shell("sleep 5 & echo done"), &mut |_| {}).expect("it ends with 0");
+        Runner::default().run(&shell("sleep 5 & echo done"), &mut |_| {}).expect("it ends with 0");
     }
 
     #[test]
     fn signals_missing_programs_and_progress_bars_are_told_apart() {
         assert!(
-            run(&shell("kill -9 $$"), &mut |_| {})
+            Runner::default()
+                .run(&shell("kill -9 $$"), &mut |_| {})
                 .expect_err("killed")
                 .to_string()
                 .contains("killed by signal 9")
         );
-        let error = run(&Command::new(["/nonexistent/program"]), &mut |_| {}).expect_err("missing");
+        let error =
+            Runner::default().run(&Command::new(["/nonexistent/program"]), &mut |_| {}).expect_err("missing");
         assert_eq!(
             chain(&error),
             "failed to run `/nonexistent/program`: No such file or directory (os error 2)"
         );
-        assert_eq!(read(&shell("printf '10%%\\r50%%\\r100%%\\n'")).expect("ended"), "100%\n");
-        assert!(succeeds(&shell("true")).expect("ran"));
-        assert!(!succeeds(&shell("false")).expect("ran"));
+        assert_eq!(
+            Runner::default().read(&shell("printf '10%%\\r50%%\\r100%%\\n'")).expect("ended"),
+            "100%\n"
+        );
+        assert!(Runner::default().succeeds(&shell("true")).expect("ran"));
+        assert!(!Runner::default().succeeds(&shell("false")).expect("ran"));
+    }
+
+    #[test]
+    fn an_interruption_ends_the_program_and_lets_no_other_begin() {
+        let runner = Runner::default();
+        let interrupter = runner.interrupter().clone();
+        let script = "echo started; exec sleep 1000";
+        let error =
+            runner.run(&shell(script), &mut |_| interrupter.interrupt()).expect_err("it is interrupted");
+        assert!(error.to_string().contains("killed by signal 15"), "{error}");
+        assert!(runner.run(&shell("sleep 1000"), &mut |_| {}).is_err());
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use super::process;
+use super::Linux;
+use super::process::Runner;
 use crate::op::{Command, UnitAction};
 use crate::system::{FactsError, PerformError};
 
@@ -12,9 +13,10 @@ use crate::system::{FactsError, PerformError};
 const JOURNAL_LINES: &str = "15";
 
 /// The names, aliases included, of all units that are active.
-pub(super) fn active() -> Result<BTreeSet<String>, FactsError> {
+pub(super) fn active(runner: &Runner) -> Result<BTreeSet<String>, FactsError> {
     let command = Command::new(["systemctl", "show", "--property=Names,ActiveState", "*"]);
-    let text = process::read(&command)
+    let text = runner
+        .read(&command)
         .map_err(|source| FactsError { what: "the state of the units".into(), source })?;
     let mut active = BTreeSet::new();
     for block in text.split("\n\n") {
@@ -38,13 +40,13 @@ pub(super) fn is_unit_path(path: &Path) -> bool {
 }
 
 /// Has systemd read all unit files again.
-pub(super) fn reload_systemd(output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
-    process::run(&Command::new(["systemctl", "daemon-reload"]), output)
+pub(super) fn reload_systemd(runner: &Runner, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
+    runner.run(&Command::new(["systemctl", "daemon-reload"]), output)
 }
 
-/// Does something to a unit. `prefix` is the root of a tree that is not booted.
+/// Does something to a unit, of the host or of a tree that is not booted.
 pub(super) fn act(
-    prefix: Option<&Path>,
+    linux: &Linux,
     name: &str,
     action: UnitAction,
     output: &mut dyn FnMut(&str),
@@ -60,10 +62,10 @@ pub(super) fn act(
         UnitAction::Reload => "reload-or-restart",
     };
     let mut argv = vec!["systemctl".to_owned(), "--no-ask-password".to_owned()];
-    argv.extend(prefix.map(|prefix| format!("--root={}", prefix.display())));
+    argv.extend(linux.tree.prefix().map(|prefix| format!("--root={}", prefix.display())));
     argv.extend([verb.to_owned(), "--".to_owned(), name.to_owned()]);
     let command = Command { timeout: Duration::from_mins(5), ..Command::new(argv) };
-    match process::run(&command, output) {
+    match linux.runner.run(&command, output) {
         Err(PerformError::Program { program, outcome, output: mut lines })
             if matches!(action, UnitAction::Start | UnitAction::Restart | UnitAction::Reload) =>
         {
@@ -77,7 +79,7 @@ pub(super) fn act(
                 "--unit",
                 name,
             ]);
-            let journal = process::read(&journal).unwrap_or_default();
+            let journal = linux.runner.read(&journal).unwrap_or_default();
             lines.extend(journal.lines().map(|line| format!("{name}: {line}")));
             Err(PerformError::Program { program, outcome, output: lines })
         }

@@ -1,0 +1,65 @@
+//! `apply`: make everything in a bundle true.
+
+use std::io;
+use std::path::PathBuf;
+
+use recipes::run::{Files, converge};
+use recipes::system::Facts;
+use recipes::system::linux::Linux;
+use recipes::template::Scope;
+use serde_json::Map;
+
+use super::{BundleArgument, DONE, FAILED, INTERRUPTED, World, complain, fail, fail_with};
+use crate::boot::chain;
+use crate::report::{Format, Reporter};
+use crate::signals::Stop;
+use crate::unpack;
+
+/// Make everything in a bundle true on this host
+#[derive(Debug, clap::Args)]
+pub(super) struct Apply {
+    #[command(flatten)]
+    bundle: BundleArgument,
+    /// The root of the host: a tree that is not booted takes files, accounts and links of units only
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
+    /// How to tell what happens
+    #[arg(long, value_enum, default_value = "human")]
+    format: Format,
+}
+
+impl Apply {
+    pub(super) fn run(self, world: &World) -> u8 {
+        let opened = match unpack::open(&self.bundle.bundle) {
+            Ok(opened) => opened,
+            Err(problems) => return fail_with(&problems),
+        };
+        let mut machine = match Linux::open(&self.root, opened.bundle.manifest.mode) {
+            Ok(machine) => machine.with_environment(world.proxies.clone()),
+            Err(error) => {
+                complain(&format!("error: {}", chain(&error)));
+                return FAILED;
+            }
+        };
+        let resolved = match opened.bundle.resolve(machine.host(), &Scope::new(Map::new())) {
+            Ok(resolved) => resolved,
+            Err(problems) => return fail_with(&problems),
+        };
+        let stop = match Stop::listen() {
+            Ok(stop) => stop,
+            Err(error) => {
+                complain(&format!("error: failed to listen for signals: {error}"));
+                return FAILED;
+            }
+        };
+        stop.also(machine.interrupter());
+        let mut reporter = Reporter::new(self.format, io::stdout());
+        match converge(&resolved, &mut machine, Files::InTurn, &mut |event| reporter.event(&event)) {
+            Ok(_) => DONE,
+            Err(error) => {
+                let code = fail(&error);
+                if stop.is_told() { INTERRUPTED } else { code }
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The command line: one file for each verb.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use miette::{Diagnostic, ReportHandler};
+use recipes::error::Problems;
+
+mod apply;
+mod check;
+mod plan;
+mod run;
+mod seal;
+mod status;
+
+/// Everything went well.
+pub const DONE: u8 = 0;
+/// Something failed, and was said on standard error.
+pub const FAILED: u8 = 1;
+/// A plan with `--detailed-exitcode` has changes.
+pub const CHANGES: u8 = 2;
+/// The command line was not understood (sysexits.h, `EX_USAGE`).
+pub const USAGE: u8 = 64;
+/// It was told to stop (128 + SIGINT).
+pub const INTERRUPTED: u8 = 130;
+
+/// Applies recipes to this host, and on first boot pulls values, renders, starts, verifies and reports.
+#[derive(Debug, Parser)]
+#[command(name = "bootstrap-agent", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Run(run::Run),
+    Apply(apply::Apply),
+    Plan(plan::Plan),
+    Check(check::Check),
+    Seal(seal::Seal),
+    Status(status::Status),
+}
+
+/// What the program is told besides its arguments.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    /// Arguments, the program's name first.
+    pub arguments: Vec<OsString>,
+    /// Where the instance metadata service is, if not where it always is.
+    pub metadata_endpoint: Option<String>,
+    /// Proxies, for package managers.
+    pub proxies: std::collections::BTreeMap<String, String>,
+}
+
+/// Runs the program and returns its exit code.
+pub fn main(world: &World) -> u8 {
+    let arguments = match Arguments::try_parse_from(&world.arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if is_help { DONE } else { USAGE };
+        }
+    };
+    match arguments.verb {
+        Verb::Run(verb) => verb.run(world),
+        Verb::Apply(verb) => verb.run(world),
+        Verb::Plan(verb) => verb.run(),
+        Verb::Check(verb) => verb.run(),
+        Verb::Seal(verb) => verb.run(),
+        Verb::Status(verb) => verb.run(),
+    }
+}
+
+/// The bundle that a verb works on.
+#[derive(Debug, clap::Args)]
+struct BundleArgument {
+    /// The bundle: a tar file, or a folder
+    #[arg(value_name = "BUNDLE")]
+    bundle: PathBuf,
+}
+
+/// Says on standard error why nothing could be done.
+fn fail(error: &(dyn Diagnostic + 'static)) -> u8 {
+    complain(&format!("{:?}", Shown(error)));
+    FAILED
+}
+
+/// Says on standard error everything that is wrong with what somebody wrote.
+fn fail_with(problems: &Problems) -> u8 {
+    for problem in problems.iter() {
+        fail(problem);
+    }
+    FAILED
+}
+
+/// Says something on standard error.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", text.trim_end());
+}
+
+/// A diagnostic as miette shows it: with its causes, the source around it, and what to do.
+struct Shown<'a>(&'a (dyn Diagnostic + 'static));
+
+impl std::fmt::Debug for Shown<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        miette::MietteHandlerOpts::new().build().debug(self.0, formatter)
+    }
+}

@@ -1,0 +1,74 @@
+//! `plan`: what apply would do.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use recipes::plan::{Guards, plan_with_pending};
+use recipes::system::linux::Linux;
+use recipes::system::{Facts, Machine};
+use recipes::template::Scope;
+use serde_json::Map;
+
+use super::{BundleArgument, CHANGES, DONE, FAILED, complain, fail, fail_with};
+use crate::boot::chain;
+use crate::report::Format;
+use crate::unpack;
+
+/// Show what apply would do on this host, and do nothing
+#[derive(Debug, clap::Args)]
+pub(super) struct Plan {
+    #[command(flatten)]
+    bundle: BundleArgument,
+    /// The root of the host
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
+    /// End with 2 if there is something to change
+    #[arg(long)]
+    detailed_exitcode: bool,
+    /// Run the `unless` and `onlyif` of commands where nothing changes before them, to prove that nothing
+    /// is left to do
+    #[arg(long)]
+    run_guards: bool,
+    /// How to show it
+    #[arg(long, value_enum, default_value = "human")]
+    format: Format,
+}
+
+impl Plan {
+    pub(super) fn run(self) -> u8 {
+        let opened = match unpack::open(&self.bundle.bundle) {
+            Ok(opened) => opened,
+            Err(problems) => return fail_with(&problems),
+        };
+        let machine = Linux::open(&self.root, opened.bundle.manifest.mode);
+        let machine = match machine {
+            Ok(machine) => machine,
+            Err(error) => {
+                complain(&format!("error: {}", chain(&error)));
+                return FAILED;
+            }
+        };
+        let resolved = match opened.bundle.resolve(machine.host(), &Scope::new(Map::new())) {
+            Ok(resolved) => resolved,
+            Err(problems) => return fail_with(&problems),
+        };
+        let pending = match machine.pending_handlers() {
+            Ok(pending) => pending,
+            Err(error) => {
+                complain(&format!("error: {}", chain(&error)));
+                return FAILED;
+            }
+        };
+        let guards = if self.run_guards { Guards::Run } else { Guards::Skip };
+        let plan = match plan_with_pending(&resolved, &machine, guards, &pending) {
+            Ok(plan) => plan,
+            Err(error) => return fail(&error),
+        };
+        let text = match self.format {
+            Format::Human => plan.to_string(),
+            Format::Json => serde_json::to_string(&plan).unwrap_or_default(),
+        };
+        let _ = writeln!(io::stdout(), "{text}");
+        if self.detailed_exitcode && !plan.is_empty() { CHANGES } else { DONE }
+    }
+}

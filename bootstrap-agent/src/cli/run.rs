@@ -1,0 +1,64 @@
+//! `run`: the boot.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{DONE, FAILED, INTERRUPTED, World, complain};
+use crate::boot::{self, Settings};
+use crate::report::{Format, Reporter};
+use crate::signals::Stop;
+use crate::source::instance::ENDPOINT;
+use crate::status::Failure;
+
+/// Configure this host: pull its values, render, start, verify and report
+///
+/// With a FILE, that is the user-data, so that a file whose first line is
+/// `#!/usr/local/bin/bootstrap-agent run` is a script. Without one, the user-data is read from the
+/// instance metadata service. If another process does this already, it is waited for.
+#[derive(Debug, clap::Args)]
+pub(super) struct Run {
+    /// The user-data; the instance metadata service's if left out
+    file: Option<PathBuf>,
+    /// Run again what this boot has had already
+    #[arg(long)]
+    force: bool,
+    /// How long to wait for the instance metadata service
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = humantime::parse_duration)]
+    metadata_timeout: Duration,
+    /// How to tell what happens
+    #[arg(long, value_enum, default_value = "human")]
+    format: Format,
+}
+
+impl Run {
+    pub(super) fn run(self, world: &World) -> u8 {
+        let settings = Settings {
+            file: self.file,
+            metadata_endpoint: world.metadata_endpoint.clone().unwrap_or_else(|| ENDPOINT.into()),
+            metadata_patience: self.metadata_timeout,
+            force: self.force,
+        };
+        let mut reporter = Reporter::new(self.format, io::stdout());
+        let mut run = || -> io::Result<(Result<(), Failure>, Stop)> {
+            let stop = Stop::listen()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let result = runtime.block_on(boot::run(&settings, &mut reporter, &stop));
+            Ok((result, stop))
+        };
+        match run() {
+            Ok((Ok(()), _)) => DONE,
+            Ok((Err(failure), stop)) => {
+                complain(&format!("error: {}: {}", failure.step, failure.message));
+                if let Some(help) = failure.help {
+                    complain(&format!("help: {help}"));
+                }
+                if stop.is_told() { INTERRUPTED } else { FAILED }
+            }
+            Err(error) => {
+                complain(&format!("error: failed to start: {error}"));
+                FAILED
+            }
+        }
+    }
+}

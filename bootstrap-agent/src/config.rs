@@ -1,0 +1,169 @@
+//! What a host is told to be: the user-data.
+//!
+//! It is YAML whose first line, `#!/usr/local/bin/bootstrap-agent run`, also makes it a script.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use recipes::check::Check;
+use recipes::error::{Problem, Problems};
+use recipes::from_node::from_node;
+use recipes::load;
+use recipes::node::{Key, Node, Value};
+use recipes::source::Source;
+use recipes::template::{Scope, render};
+use serde::Deserialize;
+use serde_json::{Map, Value as Json};
+
+/// The user-data, with the environment and the role in their places.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Which values the host gets, such as `prod`.
+    pub environment: String,
+    /// What the host is, such as `web`.
+    pub role: String,
+    /// Paths in SSM Parameter Store. What is below them is `parameters` in templates; later paths win.
+    #[serde(default)]
+    pub parameters: Vec<String>,
+    /// Secrets, by the name that templates know them by under `secrets`.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// What must be seen before the host counts as up.
+    #[serde(default)]
+    pub health: Vec<Check>,
+    /// The region of the values; the instance's own if not said.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// The URL of the AWS services, for private endpoints.
+    #[serde(default)]
+    pub endpoint_url: Option<String>,
+}
+
+/// Where a secret is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretSource {
+    /// In Secrets Manager, by name or ARN.
+    Secretsmanager(String),
+}
+
+impl Config {
+    /// Reads user-data. `name` is where it came from.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where.
+    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, Problems> {
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => text.to_owned(),
+            Err(error) => {
+                let why = format!("{name} is not text: byte {} is not UTF-8", error.valid_up_to());
+                return Err(Problem::new(why).into());
+            }
+        };
+        let first = text.lines().next().unwrap_or_default();
+        let foreign = ["#cloud-config", "Content-Type:", "MIME-Version:", "#include", "#cloud-boothook"];
+        if foreign.iter().any(|start| first.starts_with(start))
+            || first.starts_with("#!") && !first.contains("bootstrap-agent")
+        {
+            return Err(Problem::new(format!("{name} is not for this agent: its first line is `{first}`"))
+                .help("its first line has to be `#!/usr/local/bin/bootstrap-agent run`")
+                .into());
+        }
+        let source = Arc::new(Source { name: name.to_owned(), text });
+        let root = load::parse(&source)?;
+        let entries = root.as_map("a mapping with `environment` and `role`")?;
+        let mut scope = Scope::new(Map::new());
+        for (key, node) in
+            entries.iter().filter(|(key, _)| ["environment", "role"].contains(&key.name.as_str()))
+        {
+            scope = scope.with(&key.name, Json::from(word(key, node)?));
+        }
+        let rendered = render(&root, &scope)?;
+        let config: Self = from_node(&rendered)?;
+        config.check(&rendered)?;
+        Ok(config)
+    }
+
+    fn check(&self, root: &Node) -> Result<(), Problem> {
+        let place = |name: &str| match &root.value {
+            Value::Map(entries) => {
+                entries.iter().find(|(key, _)| key.name == name).map_or(&root.at, |(_, node)| &node.at)
+            }
+            _ => &root.at,
+        };
+        if let Some(path) = self.parameters.iter().find(|path| !path.starts_with('/')) {
+            return Err(
+                Problem::new(format!("the path `{path}` does not start with `/`")).at(place("parameters"))
+            );
+        }
+        if let Some(name) = self.secrets.keys().find(|name| !is_identifier(name)) {
+            return Err(Problem::new(format!("templates cannot name the secret `{name}`"))
+                .at(place("secrets"))
+                .help("use letters, digits and `_`"));
+        }
+        Ok(())
+    }
+}
+
+/// The environment and the role become parts of paths, so they are single words.
+fn word<'a>(key: &Key, node: &'a Node) -> Result<&'a str, Problem> {
+    let text = node.as_str("a word")?;
+    let valid = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    if !valid || text.starts_with('.') {
+        return Err(Problem::new(format!("`{}` is `{text}`, which is not a word", key.name))
+            .at(&node.at)
+            .help("use letters, digits, `-`, `_` and `.`: it becomes part of paths"));
+    }
+    Ok(text)
+}
+
+fn is_identifier(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USER_DATA: &str = r#"#!/usr/local/bin/bootstrap-agent run
+environment: prod
+role: web
+parameters: [ "/acme/{{ environment }}/{{ role }}/" ]
+secrets:
+  db: { secretsmanager: "acme/{{ environment }}/db" }
+health: [ { http: { url: "http://127.0.0.1/healthz", within: 60s } } ]
+"#;
+
+    fn problems_of(text: &str) -> String {
+        Config::parse("user-data", text.as_bytes()).expect_err("not valid").to_string()
+    }
+
+    #[test]
+    fn the_user_data_of_the_readme_is_read() {
+        let config = Config::parse("user-data", USER_DATA.as_bytes()).expect("valid");
+        assert_eq!(config.parameters, ["/acme/prod/web/"]);
+        assert_eq!(config.secrets["db"], SecretSource::Secretsmanager("acme/prod/db".into()));
+        assert_eq!(config.health[0].within().as_secs(), 60);
+    }
+
+    #[test]
+    fn what_is_not_valid_is_explained() {
+        let with = |line: &str| problems_of(&format!("environment: prod\nrole: web\n{line}\n"));
+        insta::assert_snapshot!(problems_of("#cloud-config\nusers: []\n"), @"user-data is not for this agent: its first line is `#cloud-config`; its first line has to be `#!/usr/local/bin/bootstrap-agent run`");
+        insta::assert_snapshot!(problems_of("#!/bin/sh\n"), @"user-data is not for this agent: its first line is `#!/bin/sh`; its first line has to be `#!/usr/local/bin/bootstrap-agent run`");
+        insta::assert_snapshot!(problems_of(""), @"user-data:1:1: expected a mapping with `environment` and `role`, found nothing");
+        insta::assert_snapshot!(problems_of("environment: prod\n"), @"user-data:1:1: the field `role` is missing");
+        insta::assert_snapshot!(problems_of("environment: ../dev\nrole: web\n"), @"user-data:1:14: `environment` is `../dev`, which is not a word; use letters, digits, `-`, `_` and `.`: it becomes part of paths");
+        insta::assert_snapshot!(with("paramters: []"), @"user-data:3:1: unknown field `paramters`; did you mean `parameters`? valid are `environment`, `role`, `parameters`, `secrets`, `health`, `region` and `endpoint_url`");
+        insta::assert_snapshot!(with("parameters: [ acme/web ]"), @"user-data:3:13: the path `acme/web` does not start with `/`");
+        insta::assert_snapshot!(with("parameters: [ \"/acme/{{ enviroment }}\" ]"), @"user-data:3:25: variable `enviroment` is not defined. Available variables: environment, role");
+        insta::assert_snapshot!(with("secrets: { db: { vault: x } }"), @"user-data:3:18: `vault` is not a valid value here; valid is `secretsmanager`");
+        insta::assert_snapshot!(with("secrets: { a-b: { secretsmanager: x } }"), @"user-data:3:10: templates cannot name the secret `a-b`; use letters, digits and `_`");
+        insta::assert_snapshot!(with("health: [ { htpp: { url: x } } ]"), @"user-data:3:13: `htpp` is not a valid value here; did you mean `http`? valid are `service`, `http`, `tcp` and `command`");
+        assert!(
+            Config::parse("user-data", b"\xff\xfe").expect_err("binary").to_string().contains("is not text")
+        );
+    }
+}

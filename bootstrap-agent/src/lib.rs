@@ -1,0 +1,21 @@
+//! The on-host half: applies recipes, and on first boot pulls values, renders, starts, verifies, reports.
+
+pub mod boot;
+pub mod cli;
+pub mod config;
+pub mod health;
+pub mod http;
+pub mod lock;
+pub mod redact;
+pub mod report;
+pub mod seal;
+pub mod signals;
+pub mod source;
+pub mod status;
+pub mod unpack;
+pub mod values;
+
+/// Read by `baker` in the binary it is about to upload: an agent that knows another version of bundles is
+/// refused before anything is launched.
+#[used]
+pub static BUNDLE_SCHEMA: &str = "bootstrap-agent bundle schema 1;";

@@ -1,0 +1,4 @@
+//! Making a host ready to become an image.
+
+pub mod clean;
+pub mod scan;

@@ -1,0 +1,254 @@
+//! The leak scan: keys, credentials and passwords anywhere in the tree.
+//!
+//! A file that a package brought, unchanged, is public already and is never a leak.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use md5::{Digest, Md5};
+use regex::bytes::{Regex, RegexSet};
+use serde::Serialize;
+
+/// Something that must not be in an image.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Finding {
+    /// Where, from the root.
+    pub path: String,
+    /// The line, from 1, if it is in the middle of a file.
+    pub line: Option<usize>,
+    /// What it looks like. What it is, is never told.
+    pub what: &'static str,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} in {}", self.what, self.path)?;
+        self.line.map_or(Ok(()), |line| write!(formatter, ":{line}"))
+    }
+}
+
+/// What a leak looks like. A key block needs its content: programs that handle keys contain the headers.
+const PATTERNS: &[(&str, &str)] = &[
+    (
+        "a private key",
+        r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----\s+(?:[A-Za-z-]+: [^\n]*\n\s*)*[A-Za-z0-9+/=]{32}",
+    ),
+    ("an AWS access key", r"\b(?:AKIA|ASIA)[A-Z2-7]{16}\b"),
+    ("an AWS secret key", r"(?i)aws_?secret_?(?:access_?)?key\W{1,5}[A-Za-z0-9/+]{40}\b"),
+    ("a GitHub token", r"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{60})"),
+    ("a GitLab token", r"\bglpat-[A-Za-z0-9_-]{20}\b"),
+    ("a Slack token", r"\bxox[abprs]-[A-Za-z0-9-]{20}"),
+    ("a Google API key", r"\bAIza[A-Za-z0-9_-]{35}\b"),
+    (
+        "a password in a URL",
+        r#"\b[a-z][a-z0-9+.-]{1,20}://[A-Za-z0-9._%-]{1,64}:[^\s/@:'"<>{}$*%]{6,64}@[A-Za-z0-9.-]+"#,
+    ),
+];
+
+/// Keys that AWS's documentation uses.
+const DUMMIES: &[&[u8]] =
+    &[b"AKIAIOSFODNN7EXAMPLE", b"AKIAI44QH8DHBEXAMPLE", b"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"];
+
+/// Files whose being there is the leak, by the end of their path.
+const FILES: &[(&str, &str)] = &[
+    (".aws/credentials", "AWS credentials"),
+    (".docker/config.json", "credentials of a registry"),
+    (".git-credentials", "credentials of a repository"),
+    (".netrc", "credentials of hosts"),
+    (".npmrc", "credentials of a registry"),
+    (".pypirc", "credentials of a registry"),
+    (".ssh/authorized_keys", "a key that logs in"),
+    (".kube/config", "credentials of a cluster"),
+];
+
+/// No file with a leak is longer; the packages' libraries that are need not be read.
+const LONGEST: u64 = 32 * 1024 * 1024;
+
+/// Where nothing of the image is.
+const ELSEWHERE: &[&str] = &["proc", "sys", "dev", "run"];
+
+/// What could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to scan `{}`: {source}", path.display())]
+pub struct ScanError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Looks at every file below a root.
+///
+/// # Errors
+/// The first path that could not be read: what was not looked at is not known to be clean.
+pub fn scan(root: &Path) -> Result<Vec<Finding>, ScanError> {
+    let mut findings = Vec::new();
+    let mut packaged = LazyPackaged { root, sums: None };
+    let mut folders: Vec<PathBuf> = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let failed = |source| ScanError { path: folder.clone(), source };
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let failed = |source| ScanError { path: path.clone(), source };
+            let metadata = path.symlink_metadata().map_err(failed)?;
+            let inside = path.strip_prefix(root).unwrap_or(&path);
+            if metadata.is_dir() && !ELSEWHERE.iter().any(|elsewhere| inside == Path::new(elsewhere)) {
+                folders.push(path);
+            } else if metadata.is_file() && metadata.len() > 0 && metadata.len() <= LONGEST {
+                let bytes = fs::read(&path).map_err(failed)?;
+                let found = look(inside, &bytes);
+                if !found.is_empty() && !packaged.has(inside, &bytes) {
+                    findings.extend(found);
+                }
+            }
+        }
+    }
+    findings.sort();
+    Ok(findings)
+}
+
+fn look(path: &Path, bytes: &[u8]) -> Vec<Finding> {
+    static SET: LazyLock<RegexSet> =
+        LazyLock::new(|| RegexSet::new(PATTERNS.iter().map(|(_, pattern)| pattern)).expect("valid patterns"));
+    static EACH: LazyLock<Vec<Regex>> = LazyLock::new(|| {
+        PATTERNS.iter().map(|(_, pattern)| Regex::new(pattern).expect("a valid pattern")).collect()
+    });
+    let shown = format!("/{}", path.display());
+    let mut findings = Vec::new();
+    for index in &SET.matches(bytes) {
+        let leak = EACH[index].find_iter(bytes).find(|found| {
+            !DUMMIES.iter().any(|dummy| found.as_bytes().windows(dummy.len()).any(|window| window == *dummy))
+        });
+        if let Some(leak) = leak {
+            let line = bytes[..leak.start()].iter().filter(|&&byte| byte == b'\n').count() + 1;
+            findings.push(Finding { path: shown.clone(), line: Some(line), what: PATTERNS[index].0 });
+        }
+    }
+    let known = FILES.iter().filter(|(end, _)| path.ends_with(end));
+    findings.extend(known.map(|(_, what)| Finding { path: shown.clone(), line: None, what }));
+    if path == Path::new("etc/shadow") {
+        findings.extend(passwords(&shown, bytes));
+    }
+    findings
+}
+
+/// Accounts that a password opens, and those that none is needed for.
+fn passwords(path: &str, shadow: &[u8]) -> Vec<Finding> {
+    let text = String::from_utf8_lossy(shadow);
+    let mut findings = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let Some(hash) = line.split(':').nth(1) else { continue };
+        let what = match hash.chars().next() {
+            None => "an account without a password",
+            Some('!' | '*') => continue,
+            Some(_) => "the password of an account",
+        };
+        findings.push(Finding { path: path.into(), line: Some(index + 1), what });
+    }
+    findings
+}
+
+/// The checksums of packages' files, read when the first is asked for.
+struct LazyPackaged<'a> {
+    root: &'a Path,
+    sums: Option<BTreeMap<String, String>>,
+}
+
+impl LazyPackaged<'_> {
+    /// Whether a package brought exactly this file.
+    fn has(&mut self, path: &Path, bytes: &[u8]) -> bool {
+        let root = self.root;
+        let sums = self.sums.get_or_insert_with(|| sums(root));
+        // dpkg may know a path under /lib that is under /usr/lib really.
+        let name = path.to_string_lossy();
+        let known = sums.get(name.as_ref()).or_else(|| sums.get(name.strip_prefix("usr/")?));
+        known.is_some_and(|sum| *sum == recipes::op::hex(&Md5::digest(bytes)))
+    }
+}
+
+fn sums(root: &Path) -> BTreeMap<String, String> {
+    let mut sums = BTreeMap::new();
+    let folder = root.join("var/lib/dpkg/info");
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_none_or(|extension| extension != "md5sums") {
+            continue;
+        }
+        let text = fs::read(&path).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines = text.lines().filter_map(|line| line.split_once("  "));
+        sums.extend(lines.map(|(sum, name)| (name.to_owned(), sum.to_owned())));
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(path: &str, text: &str) -> Vec<String> {
+        look(Path::new(path), text.as_bytes()).iter().map(ToString::to_string).collect()
+    }
+
+    /// Built here so that scanners of this repository find no key in it.
+    fn key() -> String {
+        format!(
+            "-----BEGIN {} KEY-----\n{}\n-----END",
+            "OPENSSH PRIVATE",
+            "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQ".repeat(2)
+        )
+    }
+
+    #[test]
+    fn leaks_are_found_and_never_shown() {
+        assert_eq!(found("etc/app/key", &format!("x\n{}", key())), ["a private key in /etc/app/key:2"]);
+        let access = format!("AKIA{}", "ABCDEFGHIJKLMNOP");
+        assert_eq!(found("opt/env", &format!("ID={access}\n")), ["an AWS access key in /opt/env:1"]);
+        let secret = format!("aws_secret_access_key = {}", "a1B2".repeat(10));
+        assert_eq!(found("x", &secret), ["an AWS secret key in /x:1"]);
+        assert_eq!(found("x", &format!("ghp_{}", "a".repeat(36))), ["a GitHub token in /x:1"]);
+        assert_eq!(found("x", "postgres://app:sup3rsecret@db.internal/app"), ["a password in a URL in /x:1"]);
+        assert_eq!(found("root/.aws/credentials", "x"), ["AWS credentials in /root/.aws/credentials"]);
+        assert_eq!(
+            found("home/a/.ssh/authorized_keys", "x"),
+            ["a key that logs in in /home/a/.ssh/authorized_keys"]
+        );
+    }
+
+    #[test]
+    fn what_only_looks_like_one_is_not() {
+        assert!(found("usr/bin/ssh", "-----BEGIN OPENSSH PRIVATE KEY-----\0-----END").is_empty());
+        assert!(found("x", "AKIAIOSFODNN7EXAMPLE and http://user:password123@example").len() <= 1);
+        assert!(found("x", "AKIAIOSFODNN7EXAMPLE").is_empty());
+        assert!(found("x", "proxy=http://user:$PASSWORD@host").is_empty());
+    }
+
+    #[test]
+    fn passwords_of_accounts_are_found() {
+        let shadow = "root:*:1::::::\napp:!:1::::::\nbad:$y$j9T$x:1::::::\nopen::1::::::\n";
+        assert_eq!(
+            found("etc/shadow", shadow),
+            ["the password of an account in /etc/shadow:3", "an account without a password in /etc/shadow:4"]
+        );
+    }
+
+    #[test]
+    fn a_file_of_a_package_is_public_until_it_is_changed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let put = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            fs::write(path, text).expect("written");
+        };
+        let sum = recipes::op::hex(&Md5::digest(key().as_bytes()));
+        put("usr/share/doc/x/key", &key());
+        put("var/lib/dpkg/info/x.md5sums", &format!("{sum}  usr/share/doc/x/key\n"));
+        assert_eq!(scan(folder.path()).expect("scanned"), []);
+        put("usr/share/doc/x/key", &format!("{}changed", key()));
+        assert_eq!(scan(folder.path()).expect("scanned").len(), 1);
+        put("run/key", &key());
+        assert_eq!(scan(folder.path()).expect("scanned").len(), 1, "what is on tmpfs is not in the image");
+    }
+}
