@@ -9,8 +9,9 @@ use recipes::template::Scope;
 use serde_json::{Map, Value as Json, json};
 
 use crate::config::{Config, SecretSource};
+use crate::source::aws::{Account, InstanceRole};
 use crate::source::instance::{Identity, Metadata};
-use crate::source::{aws, parameters, secrets};
+use crate::source::{parameters, secrets};
 
 /// Everything that templates see at boot, besides facts and inputs.
 pub struct Values {
@@ -98,9 +99,12 @@ pub async fn fetch(
     let mut secret_values = BTreeMap::new();
     if !config.parameters.is_empty() || !config.secrets.is_empty() {
         let region = config.region.as_deref().unwrap_or(&identity.region);
-        let sdk = aws::config(metadata, region, config.endpoint_url.as_deref()).await;
-        let ssm = aws_sdk_ssm::Client::new(&sdk);
-        let manager = aws_sdk_secretsmanager::Client::new(&sdk);
+        let account = Account {
+            region: region.to_owned(),
+            endpoint_url: config.endpoint_url.clone(),
+            role: InstanceRole(metadata),
+        };
+        let (ssm, manager) = (parameters::client(&account), secrets::client(&account));
         let of_parameters = try_join_all(config.parameters.iter().map(async |path| {
             let mut calls = 0;
             let found = parameters::fetch(&ssm, path, &mut calls).await?;

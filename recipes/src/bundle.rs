@@ -56,6 +56,9 @@ pub struct Entry {
     pub origin: String,
     /// A value for every input.
     pub inputs: Map<String, Json>,
+    /// Which image of a chain wants it.
+    #[serde(default)]
+    pub stage: usize,
 }
 
 /// A bundle that was read and found whole.
@@ -91,7 +94,12 @@ pub fn pack(contents: &Contents<'_>) -> Result<BTreeMap<String, Vec<u8>>, Proble
         for (path, bytes) in used.recipe.all_files()? {
             files.insert(format!("recipes/{name}/{path}"), bytes);
         }
-        recipes.push(Entry { recipe: name.clone(), origin: origin.clone(), inputs: used.inputs.clone() });
+        recipes.push(Entry {
+            recipe: name.clone(),
+            origin: origin.clone(),
+            inputs: used.inputs.clone(),
+            stage: used.stage,
+        });
     }
     let manifest = Manifest {
         schema: SCHEMA,
@@ -145,7 +153,8 @@ impl Bundle {
                 problems.keep(Recipe::load(&folder, &entry.origin)).map(Arc::new)
             });
             if let Some(recipe) = recipe {
-                uses.push(RecipeUse { recipe: Arc::clone(recipe), inputs: entry.inputs.clone() });
+                let (recipe, inputs, stage) = (Arc::clone(recipe), entry.inputs.clone(), entry.stage);
+                uses.push(RecipeUse { recipe, inputs, stage });
             }
         }
         problems.unless_any(())?;
@@ -206,7 +215,7 @@ resources:
         .template("a.tera", "{{ facts.os.id }}\n");
         let recipe = Arc::new(example.load().expect("valid"));
         let inputs = Map::from_iter([("name".to_owned(), Json::from("motd"))]);
-        let uses = [(RecipeUse { recipe, inputs }, "library/example".to_owned())];
+        let uses = [(RecipeUse { recipe, inputs, stage: 0 }, "library/example".to_owned())];
         let contents = Contents { mode: Mode::Bake, uses: &uses, checks: &[], services: &[] };
         pack(&contents).expect("packed")
     }

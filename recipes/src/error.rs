@@ -236,7 +236,7 @@ impl fmt::Display for Problems {
 impl Error for Problems {}
 
 /// Advice for a name that is not among the valid ones: the nearest, and all of them.
-pub(crate) fn did_you_mean(given: &str, valid: &[&str]) -> String {
+pub fn did_you_mean(given: &str, valid: &[&str]) -> String {
     let nearest = valid
         .iter()
         .map(|name| (strsim::damerau_levenshtein(given, name), name))

@@ -12,6 +12,7 @@ use crate::order::order;
 use crate::recipe::{Declaration, Recipe};
 use crate::resource::{Claim, Context, Resource};
 use crate::source::Location;
+use crate::system::units::full_name;
 use crate::template::{Scope, condition, render};
 
 /// A recipe and the values of all its inputs.
@@ -21,6 +22,8 @@ pub struct RecipeUse {
     pub recipe: Arc<Recipe>,
     /// A value for every input it declares.
     pub inputs: Map<String, Json>,
+    /// Which image of a chain wants it, from 0: a later image may decide anew what an earlier one decided.
+    pub stage: usize,
 }
 
 /// What a host shall be, in order.
@@ -35,6 +38,8 @@ pub struct Resolved {
 pub struct ResolvedRecipe {
     /// The recipe's name.
     pub name: String,
+    /// Which image of a chain wants it.
+    pub stage: usize,
     /// What must be true, in order.
     pub resources: Vec<Step>,
     /// What is done at the end if something notified it, in order.
@@ -71,7 +76,8 @@ pub fn resolve(uses: &[RecipeUse], scope: &Scope) -> Result<Resolved, Problems> 
     let mut resolved = Resolved::default();
     for used in uses {
         let scope = scope.clone().with("inputs", Json::Object(used.inputs.clone()));
-        resolved.recipes.extend(problems.keep(resolve_recipe(&used.recipe, &scope)));
+        let recipe = problems.keep(resolve_recipe(&used.recipe, &scope));
+        resolved.recipes.extend(recipe.map(|recipe| ResolvedRecipe { stage: used.stage, ..recipe }));
     }
     find_contradictions(&resolved, &mut problems);
     problems.unless_any(resolved)
@@ -97,7 +103,7 @@ fn resolve_recipe(recipe: &Recipe, scope: &Scope) -> Result<ResolvedRecipe, Prob
                 .help("put it under `handlers:` and `notify` it from what it depends on"),
         );
     }
-    problems.unless_any(ResolvedRecipe { name: recipe.name.clone(), resources, handlers })
+    problems.unless_any(ResolvedRecipe { name: recipe.name.clone(), stage: 0, resources, handlers })
 }
 
 /// The declarations in the order in which they are applied.
@@ -211,32 +217,61 @@ fn holds_secret(declaration: &Declaration, fields: &Node, masked: &Scope) -> Res
 
 /// Two resources that decide the same thing differently would undo each other for ever.
 fn find_contradictions(resolved: &Resolved, problems: &mut Problems) {
-    let mut claimed: BTreeMap<Claim, &Step> = BTreeMap::new();
-    for step in resolved.resources() {
+    let mut claimed: BTreeMap<(usize, Claim), &Step> = BTreeMap::new();
+    for (stage, step) in
+        resolved.recipes.iter().flat_map(|recipe| recipe.resources.iter().map(|step| (recipe.stage, step)))
+    {
         for claim in step.resource.claims() {
-            match claimed.entry(claim) {
+            match claimed.entry((stage, claim)) {
                 Entry::Vacant(place) => {
                     place.insert(step);
                 }
                 Entry::Occupied(first) => {
                     let same = format!("{:?}", first.get().resource) == format!("{:?}", step.resource);
                     if !same {
-                        let problem = Problem::new(format!("{} is decided twice, differently", first.key()));
+                        let problem =
+                            Problem::new(format!("{} is decided twice, differently", first.key().1));
                         problems.push(problem.at(&step.at).and_at(&first.get().at, "first here"));
                     }
                 }
             }
         }
     }
-    for (claim, step) in &claimed {
+    for ((stage, claim), step) in &claimed {
         if let Claim::Line { path, .. } = claim
-            && let Some(whole) = claimed.get(&Claim::Path(path.clone()))
+            && let Some(whole) = claimed.get(&(*stage, Claim::Path(path.clone())))
         {
             let message = format!("{claim} is set, but the whole file is decided elsewhere");
             let problem = Problem::new(message).at(&step.at).and_at(&whole.at, "here");
             problems.push(problem.help("put the line where the file is decided"));
         }
     }
+}
+
+/// The units that a recipe keeps running, found before the values it will see are known. Those of an image's
+/// boot recipes have to wait for the agent.
+///
+/// # Errors
+/// When the name of one depends on values that only the boot will bring.
+pub fn running_services(used: &RecipeUse, scope: &Scope) -> Result<Vec<String>, Problem> {
+    let scope = scope.clone().with("inputs", Json::Object(used.inputs.clone()));
+    let mut services = Vec::new();
+    for declaration in used.recipe.resources.iter().filter(|declaration| declaration.kind.name == "service") {
+        let Value::Map(fields) = &declaration.fields.value else { continue };
+        let field = |name: &str| fields.iter().find(|(key, _)| key.name == name).map(|(_, node)| node);
+        let is_running = |node: &Node| matches!(&node.value, Value::String(state) if state == "running");
+        let (Some(name), true) = (field("name"), field("state").is_some_and(is_running)) else { continue };
+        let items = declaration.for_each.as_ref().map(|each| elements(each, &scope)).transpose();
+        for item in items.map(|items| items.unwrap_or_else(|| vec![Json::Null])).unwrap_or_default() {
+            let rendered = render(name, &scope.clone().with("item", item)).map_err(|problem| {
+                problem.help("services of boot recipes need names that are known when the image is baked")
+            })?;
+            services.push(full_name(rendered.as_str("the name of a unit")?));
+        }
+    }
+    services.sort();
+    services.dedup();
+    Ok(services)
 }
 
 #[cfg(test)]
@@ -376,6 +411,30 @@ resources:
 handlers:
   x: { file: { path: /etc/c, content: x }, for_each: [1] }
 "), @"example/recipe.yaml:8:6: a handler has no `for_each`; handlers run once, in the order in which they are written");
+    }
+
+    #[test]
+    fn the_services_of_a_recipe_are_known_before_its_values() {
+        use super::{RecipeUse, running_services};
+        use crate::template::Scope;
+        let services = |text: &str| {
+            let recipe = std::sync::Arc::new(Example::resources(text).load().expect("valid"));
+            running_services(
+                &RecipeUse { recipe, inputs: serde_json::Map::new(), stage: 0 },
+                &Scope::new(serde_json::Map::new()),
+            )
+        };
+        let several = "
+- service: { name: nginx, state: running }
+- service: { name: nginx.service, state: running }
+- service: { name: \"{{ item }}\", state: running }
+  for_each: [a, b.timer]
+- service: { name: stopped, state: stopped }
+- file: { path: /etc/a, content: \"{{ parameters.x }}\" }
+";
+        assert_eq!(services(several).expect("known"), ["a.service", "b.timer", "nginx.service"]);
+        let unknown = services("- service: { name: \"{{ parameters.x }}\", state: running }");
+        insta::assert_snapshot!(unknown.expect_err("not known").located(), @"example/recipe.yaml:2:26: `parameters.x` is not defined; valid are `inputs` and `item`");
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl Example {
             let with = |value: &Json| Map::from_iter([("secrets".to_owned(), value.clone())]);
             scope = scope.with_secrets(&with(secrets), &with(masked));
         }
-        resolve(&[RecipeUse { recipe: Arc::new(recipe), inputs }], &scope)
+        resolve(&[RecipeUse { recipe: Arc::new(recipe), inputs, stage: 0 }], &scope)
     }
 
     /// What is wrong with it on Debian.

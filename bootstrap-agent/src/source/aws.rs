@@ -1,14 +1,16 @@
-//! Clients of AWS services that use the instance's region and role.
+//! What clients of AWS services have in common: the instance's region and role, and patience.
+//!
+//! The clients are made without `aws-config`: its chain of profiles, SSO and containers is nothing that an
+//! instance has, and would be a tenth of the program.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
 
 use super::instance::Metadata;
 
@@ -19,28 +21,34 @@ const TRIES: u32 = 8;
 /// How long one try may take.
 const TRY_LIMIT: Duration = Duration::from_secs(10);
 
-/// The settings that all clients share.
-pub async fn config(metadata: Arc<Metadata>, region: &str, endpoint_url: Option<&str>) -> SdkConfig {
-    let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .region(Region::new(region.to_owned()))
-        .credentials_provider(InstanceRole(metadata))
-        .retry_config(RetryConfig::standard().with_max_attempts(TRIES).with_max_backoff(LONGEST_WAIT))
-        .timeout_config(
-            TimeoutConfig::builder()
-                .connect_timeout(Duration::from_secs(3))
-                .operation_attempt_timeout(TRY_LIMIT)
-                .build(),
-        );
-    if let Some(url) = endpoint_url {
-        loader = loader.endpoint_url(url);
-    }
-    loader.load().await
+/// How long a connection may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+
+/// Where AWS services are, and as whom they are asked.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// The region.
+    pub region: String,
+    /// The URL of all services, if not the public ones.
+    pub endpoint_url: Option<String>,
+    /// The credentials of the instance's role.
+    pub role: InstanceRole,
+}
+
+/// How often a call is tried, and how long between.
+pub fn retries() -> RetryConfig {
+    RetryConfig::standard().with_max_attempts(TRIES).with_max_backoff(LONGEST_WAIT)
+}
+
+/// How long a call may take.
+pub fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder().connect_timeout(CONNECT_LIMIT).operation_attempt_timeout(TRY_LIMIT).build()
 }
 
 /// The credentials of the instance's role, fetched by a client that is patient at early boot; the SDK's
 /// own gives up after four tries of a second.
-#[derive(Debug)]
-struct InstanceRole(Arc<Metadata>);
+#[derive(Debug, Clone)]
+pub struct InstanceRole(pub Arc<Metadata>);
 
 impl InstanceRole {
     async fn fetch(&self) -> Result<Credentials, CredentialsError> {

@@ -1,14 +1,28 @@
 //! Parameters of SSM Parameter Store, by path.
 
-use aws_sdk_ssm::Client;
+use aws_sdk_ssm::config::{BehaviorVersion, Region};
 use aws_sdk_ssm::error::DisplayErrorContext;
 use aws_sdk_ssm::types::ParameterType;
+use aws_sdk_ssm::{Client, Config};
 use serde_json::{Map, Value as Json};
 
+use super::aws::{self, Account};
 use crate::values::{FetchError, Leaf};
 
 /// The most that one call returns (API reference, `GetParametersByPath`).
 const PAGE: i32 = 10;
+
+/// A client for an account.
+pub fn client(account: &Account) -> Client {
+    let mut config = Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(account.region.clone()))
+        .credentials_provider(account.role.clone())
+        .retry_config(aws::retries())
+        .timeout_config(aws::timeouts());
+    config.set_endpoint_url(account.endpoint_url.clone());
+    Client::from_conf(config.build())
+}
 
 /// Fetches everything below a path. `calls` counts the requests.
 ///

@@ -1,10 +1,24 @@
 //! Secrets of Secrets Manager.
 
-use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::config::{BehaviorVersion, Region};
 use aws_sdk_secretsmanager::error::DisplayErrorContext;
+use aws_sdk_secretsmanager::{Client, Config};
 use serde_json::Value as Json;
 
+use super::aws::{self, Account};
 use crate::values::{FetchError, permission_help};
+
+/// A client for an account.
+pub fn client(account: &Account) -> Client {
+    let mut config = Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(account.region.clone()))
+        .credentials_provider(account.role.clone())
+        .retry_config(aws::retries())
+        .timeout_config(aws::timeouts());
+    config.set_endpoint_url(account.endpoint_url.clone());
+    Client::from_conf(config.build())
+}
 
 /// Fetches a secret's current value. JSON objects become mappings, everything else text.
 ///

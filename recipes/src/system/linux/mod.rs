@@ -87,6 +87,16 @@ impl Linux {
         self.runner.interrupter().clone()
     }
 
+    /// Every installed package with its version.
+    ///
+    /// # Errors
+    /// When the package database cannot be read.
+    pub fn installed_packages(&self) -> Result<BTreeMap<String, String>, FactsError> {
+        // Each is there under its bare name as well as under the one with its architecture.
+        let bare = self.packages()?.iter().filter(|(name, _)| !name.contains(':'));
+        Ok(bare.map(|(name, version)| (name.clone(), version.clone())).collect())
+    }
+
     fn accounts(&self) -> Result<&Accounts, FactsError> {
         if self.caches.accounts.get().is_none() {
             let read = |path: &str| {

@@ -1,0 +1,516 @@
+//! The life of a bake, top to bottom.
+//!
+//! ```text
+//! preflight ─▶ source ─▶ launch ─▶ upload ─▶ apply ─▶ prove ─▶ check ─▶ seal ─▶ snapshot ─▶ publish
+//!     └───────────┴─────────┴─────────┴────────┴────────┴────────┴───────┴─────────┴──────────┴─▶ undo
+//! ```
+//!
+//! Whatever happens, the ledger is undone: after a failure, after Ctrl-C, and after a kill by `baker clean`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
+
+use recipes::event::{Event as AgentEvent, Outcome};
+use recipes::op::hex;
+use recipes::plan::Plan;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::agent::Agent;
+use crate::failure::{Failure, failed};
+use crate::image::BakePlan;
+use crate::image::recorded;
+use crate::ledger::{Created, Ledger};
+use crate::manifest::{Archive, MANIFEST, Manifest, Package, ResourceCounts, SourceRecord, Timing, VERSION};
+use crate::platform::{Origin, Platform, Run, SealReport, Snapshot};
+use crate::report::{Event, Report};
+use crate::session::{Ended, Input, Session};
+
+/// Where the agent is in every image.
+pub const AGENT: &str = "/usr/local/bin/bootstrap-agent";
+
+/// Where the boot bundle is in an image.
+const BOOT_BUNDLE: &str = "/usr/lib/bootstrap-agent/boot";
+
+/// Where the bundle of the bake is on the builder. It is on tmpfs, so it is never in the image.
+const BUNDLE: &str = "/run/bootstrap-agent/bundle.tar";
+
+/// The steps of a bake, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Is everything there that a bake needs?
+    Preflight,
+    /// Make what the builder starts from.
+    Source,
+    /// Launch the builder.
+    Launch,
+    /// Send the agent and the bundle.
+    Upload,
+    /// Apply the recipes.
+    Apply,
+    /// Plan again: nothing may be left to change.
+    Prove,
+    /// Carry out the image's checks.
+    Check,
+    /// Stop the builder, clean it, look for leaks.
+    Seal,
+    /// Keep what it became.
+    Snapshot,
+    /// Put the image where it is looked for.
+    Publish,
+}
+
+impl Step {
+    /// Every step, in order.
+    pub const ALL: [Self; 10] = [
+        Self::Preflight,
+        Self::Source,
+        Self::Launch,
+        Self::Upload,
+        Self::Apply,
+        Self::Prove,
+        Self::Check,
+        Self::Seal,
+        Self::Snapshot,
+        Self::Publish,
+    ];
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Preflight => "preflight",
+            Self::Source => "source",
+            Self::Launch => "launch",
+            Self::Upload => "upload",
+            Self::Apply => "apply",
+            Self::Prove => "prove",
+            Self::Check => "check",
+            Self::Seal => "seal",
+            Self::Snapshot => "snapshot",
+            Self::Publish => "publish",
+        })
+    }
+}
+
+/// What is baked, from what, and where it goes.
+#[derive(Debug)]
+pub struct Order<'a> {
+    /// The image.
+    pub image: &'a BakePlan,
+    /// What the builder starts from.
+    pub origin: Origin,
+    /// The same, for the manifest.
+    pub source: SourceRecord,
+    /// The agent that goes into it.
+    pub agent: &'a Agent,
+    /// `sha256:` and the digest of everything that goes into it.
+    pub input_digest: String,
+    /// The name of the platform.
+    pub platform_name: &'static str,
+    /// The folder that images are kept in.
+    pub output: PathBuf,
+}
+
+/// How a bake ended without an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BakeError {
+    /// The step it ended in.
+    pub step: Option<Step>,
+    /// Why.
+    pub failure: Failure,
+    /// Whether somebody wanted it to end.
+    pub interrupted: bool,
+}
+
+/// Bakes an image, and undoes whatever it created on the way.
+///
+/// # Errors
+/// Why there is no image. An older one of the same name is still there.
+pub async fn bake<P: Platform>(
+    platform: &P,
+    order: &Order<'_>,
+    mut ledger: Ledger,
+    report: &mut dyn Report,
+    interrupted: impl Future<Output = ()>,
+) -> Result<Manifest, BakeError> {
+    report.event(&Event::BakeStarted { image: order.image.name.clone(), run: ledger.run().to_owned() });
+    let mut bake = Bake { platform, order, step: None, timings: Vec::new() };
+    let result = tokio::select! {
+        result = bake.steps(&mut ledger, report) => result.map_err(|failure| (failure, false)),
+        () = interrupted => Err((Failure::new("it was interrupted"), true)),
+    };
+    let step = bake.step;
+    let undone = undo(platform, ledger, report).await;
+    let result = result.map_err(|(failure, interrupted)| BakeError { step, failure, interrupted });
+    let result = match (result, undone) {
+        (Ok(_), Err(failure)) => Err(BakeError { step: None, failure, interrupted: false }),
+        (result, _) => result,
+    };
+    match &result {
+        Ok(manifest) => report.event(&Event::BakeFinished {
+            image: manifest.name.clone(),
+            path: order.output.join(&manifest.name).display().to_string(),
+            digest: manifest.digest.clone(),
+        }),
+        Err(error) => report.event(&Event::BakeFailed {
+            image: order.image.name.clone(),
+            step: error.step,
+            error: error.failure.message.clone(),
+            at: error.failure.at.clone(),
+            help: error.failure.help.clone(),
+        }),
+    }
+    result
+}
+
+/// Undoes everything in a ledger, newest first. One thing that cannot be undone does not keep the others.
+///
+/// # Errors
+/// How much is left; the ledger is kept for it.
+pub async fn undo<P: Platform>(
+    platform: &P,
+    mut ledger: Ledger,
+    report: &mut dyn Report,
+) -> Result<(), Failure> {
+    let mut left = 0;
+    for (number, created) in ledger.remaining() {
+        let error = platform.undo(&created).await.err().map(|failure| failure.message);
+        left += usize::from(error.is_some());
+        if error.is_none() {
+            ledger.undone(number).map_err(failed("write the ledger"))?;
+        }
+        report.event(&Event::Undone { created: created.to_string(), error });
+    }
+    if left > 0 {
+        let run = ledger.run().to_owned();
+        return Err(Failure::new(format!("{left} things that the run `{run}` created are left behind"))
+            .help("`baker clean` tries again"));
+    }
+    ledger.close().map_err(failed("close the ledger"))
+}
+
+struct Bake<'a, P> {
+    platform: &'a P,
+    order: &'a Order<'a>,
+    step: Option<Step>,
+    timings: Vec<Timing>,
+}
+
+impl<P: Platform> Bake<'_, P> {
+    async fn steps(&mut self, ledger: &mut Ledger, report: &mut dyn Report) -> Result<Manifest, Failure> {
+        let (platform, order) = (self.platform, self.order);
+        let mut run = Run { ledger, report };
+
+        self.step(Step::Preflight, &mut run, async |_| Ok(((), platform.preflight().await?))).await?;
+        let prepared =
+            self.step(Step::Source, &mut run, async |run| platform.prepare(&order.origin, run).await).await?;
+        let builder = self
+            .step(Step::Launch, &mut run, async |run| {
+                Ok((platform.launch(prepared, run).await?, "the builder is up".into()))
+            })
+            .await?;
+        let session = platform.session(&builder);
+        self.step(Step::Upload, &mut run, async |_| upload(&session, order).await).await?;
+        let resources = self.step(Step::Apply, &mut run, async |run| apply(&session, run).await).await?;
+        self.step(Step::Prove, &mut run, async |_| prove(&session).await).await?;
+        self.step(Step::Check, &mut run, async |run| check(&session, order, run).await).await?;
+        let sealed = self
+            .step(Step::Seal, &mut run, async |run| {
+                let (sealed, report) = platform.seal(builder, run).await?;
+                let result = no_leaks(&report)?;
+                Ok((sealed, result))
+            })
+            .await?;
+        let (folder, snapshot) = self
+            .step(Step::Snapshot, &mut run, async |run| snapshot(platform, sealed, order, run).await)
+            .await?;
+        self.step(Step::Publish, &mut run, async |_| {
+            Ok(((), format!("{}", order.output.join(&order.image.name).display())))
+        })
+        .await?;
+        let manifest = self.manifest(run.ledger.run(), &snapshot, resources);
+        publish(&manifest, &folder, order)?;
+        Ok(manifest)
+    }
+
+    /// Carries out a step, tells of it, and remembers how long it took.
+    async fn step<T>(
+        &mut self,
+        step: Step,
+        run: &mut Run<'_>,
+        work: impl AsyncFnOnce(&mut Run<'_>) -> Result<(T, String), Failure>,
+    ) -> Result<T, Failure> {
+        self.step = Some(step);
+        let image = self.order.image.name.clone();
+        run.report.event(&Event::StepStarted { image: image.clone(), step });
+        let began = Instant::now();
+        let (value, result) = work(run).await?;
+        let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.timings.push(Timing { step, milliseconds });
+        run.report.event(&Event::StepFinished { image, step, milliseconds, result });
+        Ok(value)
+    }
+
+    fn manifest(&self, run: &str, snapshot: &Snapshot, resources: ResourceCounts) -> Manifest {
+        let Order { image, .. } = self.order;
+        let packages = snapshot.packages.iter();
+        let packages =
+            packages.map(|(name, version)| Package { name: name.clone(), version: version.clone() });
+        Manifest {
+            version: VERSION,
+            name: image.name.clone(),
+            description: image.description.clone(),
+            digest: format!("sha256:{}", snapshot.sha256),
+            input_digest: self.order.input_digest.clone(),
+            created: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            run: run.to_owned(),
+            platform: self.order.platform_name.into(),
+            baker: env!("CARGO_PKG_VERSION").into(),
+            agent: self.order.agent.sha256.clone(),
+            source: self.order.source.clone(),
+            variables: image.variables.clone().into(),
+            recipes: recorded(&image.recipes),
+            boot: image.boot.as_deref().map(recorded).unwrap_or_default(),
+            resources,
+            checks: image.checks.iter().map(ToString::to_string).collect(),
+            archive: Archive {
+                file: snapshot.archive.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                bytes: snapshot.bytes,
+                unpacked_bytes: snapshot.unpacked_bytes,
+            },
+            packages: packages.collect(),
+            timings: self.timings.clone(),
+        }
+    }
+}
+
+/// Sends the agent, the bundle, and what stays in the image for its boot.
+async fn upload(session: &impl Session, order: &Order<'_>) -> Result<((), String), Failure> {
+    let size = send(session, order.agent, &order.image.bundle()?).await?;
+    if let Some(boot) = order.image.boot_bundle()? {
+        let unpack =
+            "rm -rf \"$1\"; mkdir -p -m 0755 \"$1\"; tar --extract --no-same-owner --directory \"$1\"";
+        let boot = Input::Bytes(tar_of(&boot)?);
+        expect_done(session, &["sh", "-ec", unpack, "sh", BOOT_BUNDLE], boot, "send the boot recipes")
+            .await?;
+    }
+    Ok(((), format!("agent and bundle ({} KiB)", size.div_ceil(1024))))
+}
+
+/// Sends the agent and a bundle, each whole or not at all, and returns how long the bundle is.
+async fn send(
+    session: &impl Session,
+    agent: &Agent,
+    bundle: &BTreeMap<String, Vec<u8>>,
+) -> Result<usize, Failure> {
+    let put = "umask 077; mkdir -p \"$(dirname \"$1\")\"; cat > \"$1.part\"; chmod \"$2\" \"$1.part\"; mv \"$1.part\" \"$1\"";
+    let input = Input::File(agent.path.clone());
+    expect_done(session, &["sh", "-ec", put, "sh", AGENT, "0755"], input, "send the agent").await?;
+    let bundle = tar_of(bundle)?;
+    let size = bundle.len();
+    expect_done(session, &["sh", "-ec", put, "sh", BUNDLE, "0600"], Input::Bytes(bundle), "send the bundle")
+        .await?;
+    Ok(size)
+}
+
+/// What applying a bundle would change on a builder.
+///
+/// # Errors
+/// When it cannot be sent or planned.
+pub async fn plan_on_builder(
+    session: &impl Session,
+    agent: &Agent,
+    bundle: &BTreeMap<String, Vec<u8>>,
+) -> Result<Plan, Failure> {
+    send(session, agent, bundle).await?;
+    read_plan(session, &[AGENT, "plan", "--format=json", BUNDLE]).await
+}
+
+async fn read_plan(session: &impl Session, argv: &[&str]) -> Result<Plan, Failure> {
+    let mut text = String::new();
+    let ended = session.run(argv, Input::Nothing, &mut |line| text += line).await.map_err(failed("plan"))?;
+    match serde_json::from_str(&text) {
+        Ok(plan) if ended.code == Some(0) => Ok(plan),
+        _ => Err(lost("plan", &ended)),
+    }
+}
+
+async fn expect_done(session: &impl Session, argv: &[&str], input: Input, what: &str) -> Result<(), Failure> {
+    let ended = session.run(argv, input, &mut |_| {}).await.map_err(failed(what))?;
+    match ended.code {
+        Some(0) => Ok(()),
+        _ => Err(lost(what, &ended)),
+    }
+}
+
+/// A program on the builder ended as it should not have.
+fn lost(what: &str, ended: &Ended) -> Failure {
+    let how = ended.code.map_or_else(|| "it was killed".into(), |code| format!("it ended with {code}"));
+    let error = ended.error.trim();
+    let error = if error.is_empty() { String::new() } else { format!("\n{error}") };
+    Failure::new(format!("failed to {what}: {how}{error}"))
+}
+
+async fn apply(session: &impl Session, run: &mut Run<'_>) -> Result<(ResourceCounts, String), Failure> {
+    let mut counts = ResourceCounts::default();
+    let mut failure = None;
+    let report = &mut *run.report;
+    let mut line = |text: &str| {
+        let Ok(agent) = serde_json::from_str::<AgentEvent>(text) else {
+            report.event(&Event::Output { line: text.to_owned() });
+            return;
+        };
+        match &agent {
+            AgentEvent::ResourceFinished { outcome: Outcome::Changed, .. } => counts.changed += 1,
+            AgentEvent::ResourceFinished { outcome: Outcome::Unchanged, .. } => counts.unchanged += 1,
+            AgentEvent::RunFailed { resource, error, at, help } => {
+                let resource = resource.as_ref().map_or_else(String::new, |resource| format!("{resource}: "));
+                failure = Some(Failure {
+                    message: format!("{resource}{error}"),
+                    at: at.clone(),
+                    help: help.clone(),
+                });
+            }
+            _ => {}
+        }
+        report.event(&Event::Agent { agent });
+    };
+    let argv = [AGENT, "apply", "--format=json", BUNDLE];
+    let ended = session.run(&argv, Input::Nothing, &mut line).await.map_err(failed("apply the recipes"))?;
+    match (ended.code, failure) {
+        (Some(0), _) => Ok((counts, format!("{} changed, {} unchanged", counts.changed, counts.unchanged))),
+        (_, Some(failure)) => Err(failure),
+        (_, None) => Err(lost("apply the recipes", &ended)),
+    }
+}
+
+/// A second plan has to be empty: what is in the image is what the recipes say.
+async fn prove(session: &impl Session) -> Result<((), String), Failure> {
+    let plan = read_plan(session, &[AGENT, "plan", "--format=json", "--run-guards", BUNDLE]).await?;
+    if plan.is_empty() {
+        return Ok(((), format!("a second plan is empty ({} resources)", plan.items.len())));
+    }
+    Err(Failure::new(format!("after the recipes were applied a second plan is not empty:\n{plan}"))
+        .help("a later resource undoes what an earlier one did, or a command does not say when it is done"))
+}
+
+/// What `bootstrap-agent check --format json` prints, a line for each check.
+#[derive(Deserialize)]
+struct Seen {
+    check: String,
+    error: Option<String>,
+}
+
+async fn check(
+    session: &impl Session,
+    order: &Order<'_>,
+    run: &mut Run<'_>,
+) -> Result<((), String), Failure> {
+    let (mut seen, mut wrong) = (0, Vec::new());
+    let report = &mut *run.report;
+    let mut line = |text: &str| {
+        if let Ok(Seen { check, error }) = serde_json::from_str(text) {
+            seen += 1;
+            wrong.extend(error.clone());
+            report.event(&Event::Checked { check, error });
+        }
+    };
+    let argv = [AGENT, "check", "--format=json", BUNDLE];
+    let ended =
+        session.run(&argv, Input::Nothing, &mut line).await.map_err(failed("carry out the checks"))?;
+    if !wrong.is_empty() {
+        return Err(
+            Failure::new(wrong.join("\n")).help("the builder was as the recipes say, and did not work")
+        );
+    }
+    if ended.code != Some(0) || seen != order.image.checks.len() {
+        return Err(lost("carry out the checks", &ended));
+    }
+    Ok(((), format!("{seen} checks passed")))
+}
+
+fn no_leaks(report: &SealReport) -> Result<String, Failure> {
+    if report.leaks.is_empty() {
+        return Ok(format!("{} paths cleaned, no leak found", report.cleaned));
+    }
+    let leaks: String = report.leaks.iter().map(|leak| format!("\n  {leak}")).collect();
+    Err(Failure::new(format!("this must not be in an image:{leaks}"))
+        .help("remove it in a recipe, or bring it at boot from Secrets Manager"))
+}
+
+async fn snapshot<P: Platform>(
+    platform: &P,
+    sealed: P::Sealed,
+    order: &Order<'_>,
+    run: &mut Run<'_>,
+) -> Result<((PathBuf, Snapshot), String), Failure> {
+    fs::create_dir_all(&order.output).map_err(failed(format!("make `{}`", order.output.display())))?;
+    let folder = order.output.join(format!(".{}.{}", order.image.name, run.ledger.run()));
+    let absolute = std::path::absolute(&folder).map_err(failed("find the output folder"))?;
+    run.ledger.intend(Created::Path { path: absolute }).map_err(failed("write the ledger"))?;
+    fs::create_dir(&folder).map_err(failed(format!("make `{}`", folder.display())))?;
+    let snapshot = platform.snapshot(sealed, &folder, run).await?;
+    let result = format!(
+        "{} packed, {} unpacked, {} packages",
+        megabytes(snapshot.bytes),
+        megabytes(snapshot.unpacked_bytes),
+        snapshot.packages.len()
+    );
+    Ok(((folder, snapshot), result))
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{} MB", bytes.div_ceil(1_000_000))
+}
+
+/// Puts the image in its place. An older one is there until the new one is, and goes with the ledger.
+fn publish(manifest: &Manifest, folder: &Path, order: &Order<'_>) -> Result<(), Failure> {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    let place = order.output.join(&order.image.name);
+    let what = format!("put the image into `{}`", place.display());
+    manifest.write(folder).map_err(failed(format!("write {MANIFEST}")))?;
+    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed(&what))?;
+    let flags = if place.exists() { RenameFlags::RENAME_EXCHANGE } else { RenameFlags::empty() };
+    renameat2(AT_FDCWD, folder, AT_FDCWD, &place, flags).map_err(failed(what))
+}
+
+/// The files of a bundle as a tar. The same files are the same bytes.
+fn tar_of(files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>, Failure> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (path, bytes) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        header.set_mtime(0);
+        header.set_cksum();
+        builder.append_data(&mut header, path, bytes.as_slice()).map_err(failed("pack the bundle"))?;
+    }
+    builder.into_inner().map_err(failed("pack the bundle"))
+}
+
+/// The digest of everything that goes into an image.
+///
+/// # Errors
+/// When a file of a recipe cannot be read.
+pub fn input_digest(image: &BakePlan, source: &SourceRecord, agent: &Agent) -> Result<String, Failure> {
+    let mut hash = Sha256::new();
+    let mut add = |part: &[u8]| {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    };
+    add(image.name.as_bytes());
+    add(&serde_json::to_vec(source).map_err(failed("describe the source"))?);
+    add(agent.sha256.as_bytes());
+    let boot = image.boot_bundle()?.unwrap_or_default();
+    for (path, bytes) in image.bundle()?.iter().chain(&boot) {
+        add(path.as_bytes());
+        add(bytes);
+    }
+    Ok(format!("sha256:{}", hex(&hash.finalize())))
+}

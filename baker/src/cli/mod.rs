@@ -1,0 +1,220 @@
+//! The command line: one file for each verb.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use miette::{Diagnostic, ReportHandler};
+use recipes::error::Problems;
+
+use crate::agent::{Agent, AgentError};
+use crate::failure::Failure;
+use crate::image::Chain;
+use crate::platform::Local;
+
+mod build;
+mod clean;
+mod plan;
+mod validate;
+
+/// Everything went well.
+pub const DONE: u8 = 0;
+/// Something failed, and was said on standard error.
+pub const FAILED: u8 = 1;
+/// A plan with `--detailed-exitcode` has changes.
+pub const CHANGES: u8 = 2;
+/// The command line was not understood (sysexits.h, `EX_USAGE`).
+pub const USAGE: u8 = 64;
+/// It was told to stop (128 + SIGINT).
+pub const INTERRUPTED: u8 = 130;
+
+/// Bakes golden images: applies recipes to a builder, proves that nothing is left to change, and seals it
+#[derive(Debug, Parser)]
+#[command(name = "baker", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+    /// Where runs and caches are kept [default: $`BAKER_STATE_DIR`, or baker in the user's state folder]
+    #[arg(long, global = true, value_name = "DIR")]
+    state: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Validate(validate::Validate),
+    Plan(plan::Plan),
+    Build(build::Build),
+    Clean(clean::Clean),
+}
+
+/// What the program is told besides its arguments.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    /// Arguments, the program's name first.
+    pub arguments: Vec<OsString>,
+    /// Values of image variables.
+    pub variables: BTreeMap<String, String>,
+    /// Where runs and caches are kept, if not said otherwise.
+    pub state: Option<PathBuf>,
+    /// Where this program is: the agent may be beside it.
+    pub program: Option<PathBuf>,
+    /// Proxies, for package managers.
+    pub proxies: Vec<(String, String)>,
+}
+
+/// Where runs and caches are.
+#[derive(Debug, Clone)]
+struct State(PathBuf);
+
+impl State {
+    fn runs(&self) -> PathBuf {
+        self.0.join("runs")
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.0.join("cache")
+    }
+
+    fn local(&self, world: &World, ephemeral: bool) -> Local {
+        Local { cache: self.cache(), proxies: world.proxies.clone(), ephemeral }
+    }
+}
+
+/// How a command tells what it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where images are baked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum PlatformName {
+    /// A container on this machine.
+    Local,
+}
+
+/// An image definition and what it is read with.
+#[derive(Debug, clap::Args)]
+struct ImageArguments {
+    /// The image definition
+    #[arg(value_name = "IMAGE.yaml")]
+    image: PathBuf,
+    /// The value of a variable of the image; also as `BAKER_VAR_NAME` in the environment
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = variable)]
+    variables: Vec<(String, String)>,
+    /// A folder of recipes, looked at before those beside the image and those that baker brings
+    #[arg(long = "recipes", value_name = "DIR")]
+    recipes: Vec<PathBuf>,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
+        _ => Err("a variable is given as NAME=VALUE".into()),
+    }
+}
+
+impl ImageArguments {
+    fn load(&self, world: &World, state: &State) -> Result<Chain, Problems> {
+        let mut variables = world.variables.clone();
+        variables.extend(self.variables.iter().cloned());
+        Chain::load(&self.image, &variables, &self.recipes, &state.cache())
+    }
+}
+
+/// The agent: the one given, else one beside this program.
+fn agent(given: Option<&Path>, world: &World) -> Result<Agent, Failure> {
+    let beside = world.program.as_ref().and_then(|program| program.parent()).map(Path::to_owned);
+    let found = Agent::find(given, &beside.into_iter().collect::<Vec<_>>(), std::env::consts::ARCH);
+    found.map_err(|error: AgentError| Failure::because("", &error).help(error.advice()))
+}
+
+/// Runs the program and returns its exit code.
+pub fn main(world: &World) -> u8 {
+    let arguments = match Arguments::try_parse_from(&world.arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if is_help { DONE } else { USAGE };
+        }
+    };
+    let Some(state) = arguments.state.or_else(|| world.state.clone()) else {
+        return fail(
+            &Failure::new("it is not known where to keep runs and caches")
+                .help("name a folder with `--state`"),
+        );
+    };
+    let state = match std::path::absolute(state) {
+        Ok(path) => State(path),
+        Err(error) => return fail(&Failure::because("failed to find the state folder", &error)),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&Failure::because("failed to start", &error)),
+    };
+    match arguments.verb {
+        Verb::Validate(verb) => verb.run(world, &state),
+        Verb::Plan(verb) => runtime.block_on(verb.run(world, &state)),
+        Verb::Build(verb) => runtime.block_on(verb.run(world, &state)),
+        Verb::Clean(verb) => runtime.block_on(verb.run(world, &state)),
+    }
+}
+
+/// Ends when this process is told to stop. A second time it stops at once: `baker clean` is for what is left.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = || Ok::<_, io::Error>((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?));
+    match listen() {
+        Ok((mut interrupt, mut terminate)) => {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            complain("interrupted: undoing what was created");
+        }
+        // Without handlers the process ends at once; `baker clean` undoes what it left.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Says on standard error why nothing could be done.
+fn fail(failure: &Failure) -> u8 {
+    complain(&format!("error: {}", failure.message));
+    if let Some(at) = &failure.at {
+        complain(&format!("  --> {at}"));
+    }
+    if let Some(help) = &failure.help {
+        complain(&format!("help: {help}"));
+    }
+    FAILED
+}
+
+/// Says on standard error everything that is wrong with what somebody wrote.
+fn fail_with(problems: &Problems) -> u8 {
+    for problem in problems.iter() {
+        complain(&format!("{:?}", Shown(problem)));
+    }
+    let count = problems.len();
+    complain(&format!("{count} {}; nothing was changed", if count == 1 { "problem" } else { "problems" }));
+    FAILED
+}
+
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", text.trim_end());
+}
+
+/// A diagnostic as miette shows it: with the source around it and what to do.
+struct Shown<'a>(&'a (dyn Diagnostic + 'static));
+
+impl std::fmt::Debug for Shown<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        miette::MietteHandlerOpts::new().build().debug(self.0, formatter)
+    }
+}

@@ -1,0 +1,101 @@
+//! `plan`: what a bake would change.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use recipes::bundle::{self, Contents};
+use recipes::plan::Plan as Changes;
+use recipes::resolve::RecipeUse;
+use recipes::system::Mode;
+
+use super::build::begin;
+use super::{
+    CHANGES, DONE, Format, INTERRUPTED, ImageArguments, PlatformName, State, World, agent, fail, fail_with,
+    interrupted,
+};
+use crate::bake::{plan_on_builder, undo};
+use crate::failure::Failure;
+use crate::image::Chain;
+use crate::platform::{Origin, Platform, Run};
+use crate::report::{Human, Report};
+
+/// Show what a bake would change, and change nothing
+///
+/// A builder is launched from the image's source and thrown away. The recipes of the images it extends
+/// are part of the plan.
+#[derive(Debug, clap::Args)]
+pub(super) struct Plan {
+    #[command(flatten)]
+    image: ImageArguments,
+    /// Where to plan
+    #[arg(long, value_enum, default_value = "local")]
+    on: PlatformName,
+    /// The agent's binary; else the one beside this program
+    #[arg(long, value_name = "FILE")]
+    agent: Option<PathBuf>,
+    /// End with 2 if there is something to change
+    #[arg(long)]
+    detailed_exitcode: bool,
+    /// Show what programs print
+    #[arg(long, short)]
+    verbose: bool,
+    /// How to show the plan
+    #[arg(long, value_enum, default_value = "human")]
+    format: Format,
+}
+
+impl Plan {
+    pub(super) async fn run(self, world: &World, state: &State) -> u8 {
+        let chain = match self.image.load(world, state) {
+            Ok(chain) => chain,
+            Err(problems) => return fail_with(&problems),
+        };
+        let platform = match self.on {
+            PlatformName::Local => state.local(world, true),
+        };
+        let mut report = Human::new(self.verbose);
+        let result = self.plan(world, state, &chain, &platform, &mut report).await;
+        let plan = match result {
+            Ok(Some(plan)) => plan,
+            Ok(None) => return INTERRUPTED,
+            Err(failure) => return fail(&failure),
+        };
+        let text = match self.format {
+            Format::Human => plan.to_string(),
+            Format::Json => serde_json::to_string(&plan).unwrap_or_default(),
+        };
+        let _ = writeln!(io::stdout(), "{text}");
+        if self.detailed_exitcode && !plan.is_empty() { CHANGES } else { DONE }
+    }
+
+    /// The plan; nothing if it was interrupted.
+    async fn plan<P: Platform>(
+        &self,
+        world: &World,
+        state: &State,
+        chain: &Chain,
+        platform: &P,
+        report: &mut dyn Report,
+    ) -> Result<Option<Changes>, Failure> {
+        let agent = agent(self.agent.as_deref(), world)?;
+        let image = chain.image().ok_or_else(|| Failure::new("there is no image"))?;
+        let uses: Vec<(RecipeUse, String)> =
+            chain.images.iter().flat_map(|image| image.recipes.clone()).collect();
+        let contents = Contents { mode: Mode::Bake, uses: &uses, checks: &[], services: &[] };
+        let bundle = bundle::pack(&contents)?;
+        let mut ledger = begin(state, image)?;
+        let result = tokio::select! {
+            result = async {
+                platform.preflight().await?;
+                let mut run = Run { ledger: &mut ledger, report: &mut *report };
+                let (prepared, _) = platform.prepare(&Origin::Release(chain.source.clone()), &mut run).await?;
+                let builder = platform.launch(prepared, &mut run).await?;
+                plan_on_builder(&platform.session(&builder), &agent, &bundle).await
+            } => result.map(Some),
+            () = interrupted() => Ok(None),
+        };
+        let undone = undo(platform, ledger, report).await;
+        let plan = result?;
+        undone.map(|()| plan)
+    }
+}

@@ -1,0 +1,344 @@
+//! `images/NAME.yaml`, as it is written.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use recipes::check::Check;
+use recipes::duration::Span;
+use recipes::error::{Problem, Problems, did_you_mean};
+use recipes::from_node::from_node;
+use recipes::load;
+use recipes::node::{Key, Node, Value};
+use recipes::source::Location;
+use recipes::template::{Scope, render};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
+
+/// An image that is older than this is baked again even if nothing was changed: its packages have aged.
+const DEFAULT_MAX_AGE: Duration = Duration::from_hours(24);
+
+/// An image definition with its variables in their places.
+#[derive(Debug, Clone)]
+pub struct Definition {
+    /// The name of the file, without its end.
+    pub name: String,
+    /// What the image is for.
+    pub description: String,
+    /// What it starts from.
+    pub start: Start,
+    /// What is applied, in order.
+    pub recipes: Vec<Wanted>,
+    /// What is applied at first boot; none if the image has no boot of ours.
+    pub boot: Option<Vec<Wanted>>,
+    /// What must be seen on the builder.
+    pub checks: Vec<Check>,
+    /// How old the image may become before it is baked again.
+    pub max_age: Duration,
+    /// The values of its variables.
+    pub variables: Map<String, Json>,
+}
+
+/// What an image starts from.
+#[derive(Debug, Clone)]
+pub enum Start {
+    /// The image of another definition, by name.
+    Extends(String, Location),
+    /// A source for each platform that it can be baked on.
+    Source(Source),
+}
+
+/// Where an image comes from, for each platform.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// For the local platform.
+    pub local: LocalSource,
+}
+
+/// A tree made of the packages of a distribution.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalSource {
+    /// The release of Debian.
+    pub suite: Suite,
+    /// Packages in the tree besides those that every builder needs.
+    #[serde(default)]
+    pub include: Vec<String>,
+}
+
+/// The releases of Debian that are known to work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Suite {
+    /// Debian 12.
+    Bookworm,
+    /// Debian 13.
+    Trixie,
+}
+
+impl Suite {
+    /// The name of the release.
+    pub fn codename(self) -> &'static str {
+        match self {
+            Self::Bookworm => "bookworm",
+            Self::Trixie => "trixie",
+        }
+    }
+
+    /// The number of the release, as `VERSION_ID` in os-release has it.
+    pub fn version(self) -> &'static str {
+        match self {
+            Self::Bookworm => "12",
+            Self::Trixie => "13",
+        }
+    }
+}
+
+/// A recipe that is wanted, with its inputs.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The name of the recipe.
+    pub name: String,
+    /// Where it is named.
+    pub at: Location,
+    /// What it is told.
+    pub inputs: Vec<(Key, Node)>,
+}
+
+/// Declared and not given a value.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Variable {
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    default: Option<String>,
+}
+
+const FIELDS: [&str; 8] =
+    ["description", "extends", "source", "variables", "recipes", "boot", "checks", "max_age"];
+
+impl Definition {
+    /// Reads an image definition. `given` are the values of variables.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, each at its place.
+    pub fn load(path: &Path, given: &BTreeMap<String, String>) -> Result<Self, Problems> {
+        let shown = path.display().to_string();
+        let name = path.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        {
+            return Err(Problem::new(format!("`{shown}` is not the file of an image"))
+                .help("the name of an image has lower-case letters, digits and `-`, and its file ends with `.yaml`")
+                .into());
+        }
+        let root = load::parse(&load::read(path, &shown)?)?;
+        let entries = root.as_map("an image definition, which is a mapping with `recipes`")?;
+        let mut problems = Problems::new();
+        for (key, _) in entries.iter().filter(|(key, _)| !FIELDS.contains(&key.name.as_str())) {
+            let problem = Problem::new(format!("unknown field `{}` in an image definition", key.name));
+            problems.push(problem.at(&key.at).help(did_you_mean(&key.name, &FIELDS)));
+        }
+        let variables = problems.keep(variables(&root, given)).unwrap_or_default();
+        problems.clone().unless_any(())?;
+        let rendered = render_all(&root, &variables)?;
+        let field = |name: &str| field(&rendered, name);
+
+        let definition = Self {
+            name,
+            description: problems
+                .keep(field("description").map(from_node).transpose())
+                .flatten()
+                .unwrap_or_default(),
+            start: match problems.keep(start(&rendered)) {
+                Some(start) => start,
+                None => return Err(problems),
+            },
+            recipes: field("recipes").and_then(|node| problems.keep(wanted_list(node))).unwrap_or_default(),
+            boot: field("boot").and_then(|node| problems.keep(boot(node))),
+            checks: problems.keep(field("checks").map(from_node).transpose()).flatten().unwrap_or_default(),
+            max_age: problems
+                .keep(field("max_age").map(from_node::<Span>).transpose())
+                .flatten()
+                .map_or(DEFAULT_MAX_AGE, |span| span.0),
+            variables,
+        };
+        problems.unless_any(definition)
+    }
+
+    /// Where the definition that an image extends is: beside it.
+    pub fn beside(path: &Path, name: &str) -> PathBuf {
+        path.with_file_name(format!("{name}.yaml"))
+    }
+}
+
+fn field<'a>(root: &'a Node, name: &str) -> Option<&'a Node> {
+    match &root.value {
+        Value::Map(entries) => entries.iter().find(|(key, _)| key.name == name).map(|(_, node)| node),
+        _ => None,
+    }
+}
+
+/// The values of the declared variables.
+fn variables(root: &Node, given: &BTreeMap<String, String>) -> Result<Map<String, Json>, Problems> {
+    let mut problems = Problems::new();
+    let mut values = Map::new();
+    let declared = match field(root, "variables") {
+        Some(node) => node.as_map("a mapping of variables")?,
+        None => &[],
+    };
+    for (key, node) in declared {
+        let Some(variable) = problems.keep(from_node::<Variable>(node)) else { continue };
+        if let Some(value) = given.get(&key.name).cloned().or(variable.default) {
+            values.insert(key.name.clone(), Json::from(value));
+        } else {
+            let what = if variable.description.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", variable.description)
+            };
+            problems.push(
+                Problem::new(format!("the variable `{}`{what} has no value", key.name))
+                    .at(&key.at)
+                    .help(format!("give it one with `--var {0}=VALUE` or BAKER_VAR_{0}", key.name)),
+            );
+        }
+    }
+    problems.unless_any(values)
+}
+
+/// Everything but the declarations of the variables themselves.
+fn render_all(root: &Node, variables: &Map<String, Json>) -> Result<Node, Problem> {
+    let scope = Scope::new(variables.clone());
+    let mut root = root.clone();
+    if let Value::Map(entries) = &mut root.value {
+        entries.retain(|(key, _)| key.name != "variables");
+    }
+    render(&root, &scope)
+}
+
+fn start(root: &Node) -> Result<Start, Problem> {
+    match (field(root, "extends"), field(root, "source")) {
+        (Some(extends), None) => {
+            Ok(Start::Extends(extends.as_str("the name of an image")?.to_owned(), extends.at.clone()))
+        }
+        (None, Some(source)) => Ok(Start::Source(from_node(source)?)),
+        (Some(_), Some(source)) => {
+            Err(Problem::new("an image has `extends` or `source`, not both").at(&source.at))
+        }
+        (None, None) => Err(Problem::new("an image needs `extends` or `source`")
+            .at(&root.at)
+            .help("such as `source: { local: { suite: bookworm } }`")),
+    }
+}
+
+fn boot(node: &Node) -> Result<Vec<Wanted>, Problems> {
+    for (key, _) in node.as_map("a mapping with `recipes`")? {
+        if key.name != "recipes" {
+            let problem = Problem::new(format!("unknown field `{}` in `boot`", key.name));
+            return Err(problem.at(&key.at).help(did_you_mean(&key.name, &["recipes"])).into());
+        }
+    }
+    field(node, "recipes").map_or_else(|| Ok(Vec::new()), wanted_list)
+}
+
+fn wanted_list(node: &Node) -> Result<Vec<Wanted>, Problems> {
+    let mut problems = Problems::new();
+    let elements = node.as_list("a list of recipes")?;
+    let wanted = elements.iter().filter_map(|element| problems.keep(wanted(element))).collect();
+    problems.unless_any(wanted)
+}
+
+/// `name`, or `name: { input: value }`.
+fn wanted(node: &Node) -> Result<Wanted, Problem> {
+    match &node.value {
+        Value::String(name) | Value::Rendered(name) => {
+            Ok(Wanted { name: name.clone(), at: node.at.clone(), inputs: Vec::new() })
+        }
+        Value::Map(entries) => match entries.as_slice() {
+            [(key, inputs)] => Ok(Wanted {
+                name: key.name.clone(),
+                at: key.at.clone(),
+                inputs: match &inputs.value {
+                    Value::Null => Vec::new(),
+                    _ => inputs.as_map("a mapping of inputs")?.to_vec(),
+                },
+            }),
+            _ => Err(Problem::new("one element of `recipes` is one recipe")
+                .at(&node.at)
+                .help("start another with `-`")),
+        },
+        _ => Err(node.mismatch("the name of a recipe, or `name: { input: value }`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn load(text: &str, given: &[(&str, &str)]) -> Result<Definition, Problems> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("web.yaml");
+        fs::write(&path, text).expect("written");
+        let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Definition::load(&path, &given)
+    }
+
+    fn problems_of(text: &str) -> String {
+        let problems = load(text, &[]).expect_err("not valid").to_string();
+        // The folder is another one in every run.
+        problems
+            .lines()
+            .map(|line| line.split("web.yaml:").last().unwrap_or_default().to_owned() + "\n")
+            .collect()
+    }
+
+    const SOURCE: &str = "source: { local: { suite: bookworm } }\n";
+
+    #[test]
+    fn variables_are_put_in_their_places() {
+        let text = format!(
+            "{SOURCE}variables: {{ version: {{ description: release of the site }}, port: {{ default: '80' }} }}
+recipes:
+  - nginx
+  - firewall: {{ allow: [ {{ port: \"{{{{ port }}}}\" }} ] }}
+  - web-site: {{ version: \"{{{{ version }}}}\" }}
+boot: {{ recipes: [ web-site ] }}
+checks: [ {{ http: {{ url: 'http://127.0.0.1/' }} }} ]
+max_age: 7d
+"
+        );
+        let definition = load(&text, &[("version", "1.4")]).expect("valid");
+        assert_eq!(definition.recipes.len(), 3);
+        assert_eq!(definition.recipes[2].inputs[0].1.to_json(), Json::from("1.4"));
+        assert_eq!(definition.max_age.as_secs(), 7 * 24 * 3600);
+        assert_eq!(definition.boot.as_ref().map(Vec::len), Some(1));
+        insta::assert_snapshot!(problems_of(&text), @"2:14: the variable `version` (release of the site) has no value; give it one with `--var version=VALUE` or BAKER_VAR_version");
+    }
+
+    #[test]
+    fn what_is_not_valid_is_explained() {
+        insta::assert_snapshot!(problems_of("recipes: []\n"), @"1:1: an image needs `extends` or `source`; such as `source: { local: { suite: bookworm } }`");
+        insta::assert_snapshot!(problems_of(&format!("extends: base\n{SOURCE}")), @"2:9: an image has `extends` or `source`, not both");
+        insta::assert_snapshot!(problems_of(&format!("{SOURCE}recpies: []\n")), @"2:1: unknown field `recpies` in an image definition; did you mean `recipes`? valid are `description`, `extends`, `source`, `variables`, `recipes`, `boot`, `checks` and `max_age`");
+        insta::assert_snapshot!(problems_of("source: { local: { suite: bullseye } }\n"), @"1:27: `bullseye` is not a valid value here; valid are `bookworm` and `trixie`");
+        insta::assert_snapshot!(problems_of("source: { docker: x }\n"), @"1:11: unknown field `docker`; valid is `local`");
+        insta::assert_snapshot!(problems_of(&format!("{SOURCE}recipes: [ {{ a: {{}}, b: {{}} }} ]\n")), @"2:12: one element of `recipes` is one recipe; start another with `-`");
+        insta::assert_snapshot!(problems_of(&format!("{SOURCE}recipes: [ 3 ]\nboot: [ x ]\nchecks: [ {{ ping: x }} ]\n")), @"
+        2:12: expected the name of a recipe, or `name: { input: value }`, found the number `3`
+        3:7: expected a mapping with `recipes`, found a list of 1
+        4:13: `ping` is not a valid value here; valid are `service`, `http`, `tcp` and `command`
+        ");
+        insta::assert_snapshot!(problems_of(&format!("{SOURCE}recipes: [ \"{{{{ verison }}}}\" ]\n")), @"2:16: `verison` is not defined; no name is valid here");
+    }
+
+    #[test]
+    fn the_name_of_the_file_is_the_name_of_the_image() {
+        let error =
+            Definition::load(Path::new("images/My Image.yaml"), &BTreeMap::new()).expect_err("not a name");
+        assert!(error.to_string().contains("is not the file of an image"));
+    }
+}

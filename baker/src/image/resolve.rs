@@ -1,0 +1,283 @@
+//! From what was written to what is baked: recipes found, inputs checked, everything rendered once.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use recipes::bundle::{self, Contents, with_facts};
+use recipes::check::Check;
+use recipes::error::{Problem, Problems, did_you_mean};
+use recipes::input;
+use recipes::node::{Key, Node, Value};
+use recipes::recipe::Recipe;
+use recipes::resolve::{RecipeUse, resolve, running_services};
+use recipes::source::Location;
+use recipes::system::{Host, Mode, Os};
+use recipes::template::Scope;
+use serde_json::{Map, Value as Json};
+
+use super::definition::{Definition, LocalSource, Start, Suite, Wanted};
+use crate::library;
+
+/// The recipe that starts the agent at boot; images with boot recipes get it by themselves.
+const AGENT_RECIPE: &str = "bootstrap-agent";
+
+/// An image and what it starts from, the first that is baked first.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    /// Each extends the one before it.
+    pub images: Vec<BakePlan>,
+    /// What the first one starts from.
+    pub source: LocalSource,
+}
+
+/// Everything about the bake of one image that is decided before it begins.
+#[derive(Debug, Clone)]
+pub struct BakePlan {
+    /// The image's name.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// The values of its variables.
+    pub variables: Map<String, Json>,
+    /// What is applied, in order, each with where it was written.
+    pub recipes: Vec<(RecipeUse, String)>,
+    /// What is applied at first boot; none if the image has no boot of ours.
+    pub boot: Option<Vec<(RecipeUse, String)>>,
+    /// The units that start only when the boot recipes have been applied.
+    pub services: Vec<String>,
+    /// What must be seen on the builder.
+    pub checks: Vec<Check>,
+    /// How old the image may become before it is baked again.
+    pub max_age: Duration,
+}
+
+/// Where recipes are looked for.
+#[derive(Debug, Clone)]
+pub struct Lookup {
+    /// Folders of recipes, first hit wins, each with how it is shown.
+    folders: Vec<(PathBuf, String)>,
+}
+
+impl Lookup {
+    /// The given folders, then `recipes` and `recipes/library` beside or above the image, then the library
+    /// that is in the program, unpacked below `cache`.
+    ///
+    /// # Errors
+    /// When the library cannot be unpacked.
+    pub fn new(given: &[PathBuf], image: &Path, cache: &Path) -> Result<Self, Problem> {
+        let mut folders: Vec<PathBuf> = given.to_vec();
+        let beside = image.parent().unwrap_or(Path::new(""));
+        let above = if beside.as_os_str().is_empty() { PathBuf::from("..") } else { beside.join("..") };
+        for folder in [beside, &above] {
+            folders.extend([folder.join("recipes"), folder.join("recipes/library")]);
+        }
+        let mut folders: Vec<(PathBuf, String)> =
+            folders.into_iter().map(|folder| (tidy(&folder), shown(&folder))).collect();
+        let library = library::unpack(cache)
+            .map_err(|error| Problem::new(format!("failed to unpack the library of recipes: {error}")))?;
+        folders.push((library, library::SHOWN.into()));
+        Ok(Self { folders })
+    }
+
+    fn find(&self, wanted: &Wanted) -> Result<(Recipe, String), Problems> {
+        for (folder, shown) in &self.folders {
+            let path = folder.join(&wanted.name);
+            if path.join("recipe.yaml").is_file() {
+                let shown = format!("{shown}/{}", wanted.name);
+                return Ok((Recipe::load(&path, &shown)?, shown));
+            }
+        }
+        let mut names: Vec<String> = self.folders.iter().flat_map(|(folder, _)| names(folder)).collect();
+        names.sort();
+        names.dedup();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let problem = Problem::new(format!("there is no recipe `{}`", wanted.name)).at(&wanted.at);
+        Err(problem.help(did_you_mean(&wanted.name, &names)).into())
+    }
+}
+
+/// A path without `folder/..` in it.
+fn tidy(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// A path as it is shown: `images/../recipes` is `recipes`.
+fn shown(path: &Path) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for part in path.components() {
+        match part.as_os_str().to_string_lossy() {
+            part if part == ".." && parts.last().is_some_and(|last| last != ".." && last != "/") => {
+                parts.pop();
+            }
+            part => parts.push(part.into_owned()),
+        }
+    }
+    parts.join("/").replace("//", "/")
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let recipes = entries.filter(|entry| entry.path().join("recipe.yaml").is_file());
+    recipes.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+impl Chain {
+    /// Reads an image definition, those it extends, and every recipe, and checks all of it.
+    ///
+    /// # Errors
+    /// Everything that is wrong, each at its place.
+    pub fn load(
+        path: &Path,
+        given: &BTreeMap<String, String>,
+        recipes: &[PathBuf],
+        cache: &Path,
+    ) -> Result<Self, Problems> {
+        let lookup = Lookup::new(recipes, path, cache)?;
+        let mut definitions = Vec::new();
+        let mut next = Some(path.to_owned());
+        let mut source = None;
+        while let Some(path) = next.take() {
+            let definition = Definition::load(&path, given)?;
+            match &definition.start {
+                Start::Source(found) => source = Some(found.local.clone()),
+                Start::Extends(name, at) => {
+                    let parent = Definition::beside(&path, name);
+                    let around = name == &definition.name
+                        || definitions.iter().any(|other: &Definition| other.name == *name);
+                    if around {
+                        let problem = Problem::new(format!("`{name}` extends, in the end, itself"));
+                        return Err(problem.at(at).into());
+                    }
+                    if !parent.is_file() {
+                        let problem = Problem::new(format!("there is no image `{name}`")).at(at);
+                        return Err(problem.help(format!("its file would be `{}`", parent.display())).into());
+                    }
+                    next = Some(parent);
+                }
+            }
+            definitions.push(definition);
+        }
+        let Some(source) = source else { return Err(Problem::new("the image has no source").into()) };
+        definitions.reverse();
+        let mut problems = Problems::new();
+        let images = definitions
+            .into_iter()
+            .enumerate()
+            .filter_map(|(stage, definition)| {
+                problems.keep(BakePlan::resolve(definition, stage, &lookup, source.suite))
+            })
+            .collect();
+        problems.unless_any(Self { images, source })
+    }
+
+    /// The image that was asked for.
+    pub fn image(&self) -> Option<&BakePlan> {
+        self.images.last()
+    }
+}
+
+impl BakePlan {
+    fn resolve(
+        definition: Definition,
+        stage: usize,
+        lookup: &Lookup,
+        suite: Suite,
+    ) -> Result<Self, Problems> {
+        let mut problems = Problems::new();
+        let mut found = |wanted: &[Wanted]| -> Vec<(RecipeUse, String)> {
+            wanted.iter().filter_map(|wanted| problems.keep(recipe_use(wanted, stage, lookup))).collect()
+        };
+        let mut recipes = found(&definition.recipes);
+        let boot = definition.boot.as_deref().map(&mut found);
+        let bake = with_facts(&Scope::new(Map::new()), &host(suite, Mode::Bake));
+        let live = with_facts(&Scope::new(Map::new()), &host(suite, Mode::Live));
+        let mut services = Vec::new();
+        for (used, _) in boot.iter().flatten() {
+            services.extend(problems.keep(running_services(used, &live)).unwrap_or_default());
+        }
+        services.sort();
+        services.dedup();
+        if boot.is_some() {
+            recipes.extend(problems.keep(recipe_use(&agent_recipe(&services)?, stage, lookup)));
+        }
+        problems.clone().unless_any(())?;
+        let uses: Vec<RecipeUse> = recipes.iter().map(|(used, _)| used.clone()).collect();
+        problems.keep(resolve(&uses, &bake));
+        problems.unless_any(Self {
+            name: definition.name,
+            description: definition.description,
+            variables: definition.variables,
+            recipes,
+            boot,
+            services,
+            checks: definition.checks,
+            max_age: definition.max_age,
+        })
+    }
+
+    /// The files of the bundle that the builder applies.
+    ///
+    /// # Errors
+    /// When a file of a recipe cannot be read.
+    pub fn bundle(&self) -> Result<BTreeMap<String, Vec<u8>>, Problem> {
+        bundle::pack(&Contents { mode: Mode::Bake, uses: &self.recipes, checks: &self.checks, services: &[] })
+    }
+
+    /// The files of the bundle that stays in the image; none if the image has no boot of ours.
+    ///
+    /// # Errors
+    /// When a file of a recipe cannot be read.
+    pub fn boot_bundle(&self) -> Result<Option<BTreeMap<String, Vec<u8>>>, Problem> {
+        let Some(uses) = &self.boot else { return Ok(None) };
+        let contents = Contents { mode: Mode::Live, uses, checks: &[], services: &self.services };
+        bundle::pack(&contents).map(Some)
+    }
+}
+
+/// The recipe that starts the agent, as if it had been written.
+fn agent_recipe(services: &[String]) -> Result<Wanted, Problem> {
+    let text = serde_json::json!({ "services": services }).to_string();
+    let source = Arc::new(recipes::source::Source { name: "(made by baker)".into(), text });
+    let node = recipes::load::parse(&source)?;
+    let at = Location::new(&source, 0, 0);
+    let inputs = match node.value {
+        Value::Map(entries) => entries,
+        _ => Vec::new(),
+    };
+    Ok(Wanted { name: AGENT_RECIPE.into(), at, inputs })
+}
+
+fn recipe_use(wanted: &Wanted, stage: usize, lookup: &Lookup) -> Result<(RecipeUse, String), Problems> {
+    let (recipe, origin) = lookup.find(wanted)?;
+    let given: &[(Key, Node)] = &wanted.inputs;
+    let inputs = input::resolve(&recipe.inputs, given, &wanted.at, &format!("input of `{}`", recipe.name))?;
+    Ok((RecipeUse { recipe: Arc::new(recipe), inputs, stage }, origin))
+}
+
+/// What the builder of a suite will be, as far as recipes may ask before it exists.
+fn host(suite: Suite, mode: Mode) -> Host {
+    Host {
+        os: Os {
+            id: "debian".into(),
+            family: "debian".into(),
+            version: suite.version().into(),
+            codename: suite.codename().into(),
+        },
+        arch: std::env::consts::ARCH.into(),
+        container: true,
+        systemd: true,
+        mode,
+    }
+}
+
+/// The inputs of a recipe as they are recorded.
+pub(crate) fn recorded(uses: &[(RecipeUse, String)]) -> Json {
+    uses.iter()
+        .map(|(used, origin)| {
+            serde_json::json!({ "recipe": used.recipe.name, "origin": origin, "inputs": used.inputs })
+        })
+        .collect()
+}

@@ -1,0 +1,14 @@
+//! Bakes golden images: applies recipes to a builder, proves that nothing is left to change, seals it, and
+//! keeps the result.
+
+pub mod agent;
+pub mod bake;
+pub mod cli;
+pub mod failure;
+pub mod image;
+pub mod ledger;
+mod library;
+pub mod manifest;
+pub mod platform;
+pub mod report;
+pub mod session;
