@@ -170,14 +170,16 @@ impl Problems {
         Self::default()
     }
 
-    /// Remembers a problem.
+    /// Remembers a problem. One that was found before, by another way, is not told twice.
     pub fn push(&mut self, problem: Problem) {
-        self.0.push(problem);
+        if !self.0.contains(&problem) {
+            self.0.push(problem);
+        }
     }
 
     /// Remembers everything that another look found.
     pub fn extend(&mut self, other: Self) {
-        self.0.extend(other.0);
+        other.0.into_iter().for_each(|problem| self.push(problem));
     }
 
     /// The value, or the problem remembered and nothing.

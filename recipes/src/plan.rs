@@ -216,7 +216,7 @@ handlers:
         example: line /etc/nginx/nginx.conf: y
           ? known after apply: whether installing nginx brings it
         example: service nginx.service
-          ? known after apply: whether installing nginx brings it
+          ? known after apply: whether `example: line /etc/nginx/nginx.conf: y` makes it
         example: handler tell
           > run tell
         Plan: 2 to change, 6 known after apply, 0 unchanged.

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// What is done with a path.
@@ -108,8 +109,10 @@ pub struct CleanError {
 /// The first path that could not be cleaned.
 pub fn clean(root: &Path) -> Result<BTreeSet<String>, CleanError> {
     let mut cleaned = BTreeSet::new();
+    let device = fs::metadata(root).map_err(|source| CleanError { path: root.to_owned(), source })?.dev();
     let mut cleaning = |path: &Path, action: Do| {
-        let changed = apply(path, action).map_err(|source| CleanError { path: path.to_owned(), source })?;
+        let changed =
+            apply(path, action, device).map_err(|source| CleanError { path: path.to_owned(), source })?;
         if changed {
             let inside = path.strip_prefix(root).unwrap_or(path);
             cleaned.insert(format!("/{}", inside.display()));
@@ -201,23 +204,41 @@ fn logs(folder: &Path) -> Vec<PathBuf> {
     logs
 }
 
-fn apply(path: &Path, action: Do) -> io::Result<bool> {
+/// Does it, on the root's own file system: what is mounted somewhere is not in the image.
+fn apply(path: &Path, action: Do, device: u64) -> io::Result<bool> {
     let metadata = path.symlink_metadata()?;
+    if metadata.dev() != device {
+        return Ok(false);
+    }
     match action {
-        Remove if metadata.is_dir() => fs::remove_dir_all(path).map(|()| true),
         // A link of the distribution's, such as resolv.conf to systemd-resolved's, says nothing of the host.
         Remove if metadata.is_symlink() && path.ends_with("etc/resolv.conf") => Ok(false),
-        Remove => fs::remove_file(path).map(|()| true),
+        Remove => {
+            if metadata.is_dir() {
+                for path in children(path, "*") {
+                    apply(&path, Remove, device)?;
+                }
+            }
+            let removed = if metadata.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
+            match removed {
+                // Something is mounted in it.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::ResourceBusy | io::ErrorKind::DirectoryNotEmpty
+                    ) =>
+                {
+                    Ok(false)
+                }
+                other => other.map(|()| true),
+            }
+        }
         Truncate if metadata.len() == 0 => Ok(false),
         Truncate => File::options().write(true).truncate(true).open(path).map(|_| true),
         Empty => {
             let mut changed = false;
             for path in children(path, "*") {
-                // What is mounted there is not in the image.
-                match apply(&path, Remove) {
-                    Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
-                    other => changed |= other?,
-                }
+                changed |= apply(&path, Remove, device)?;
             }
             Ok(changed)
         }

@@ -184,7 +184,7 @@ pub enum PerformError {
         output: Vec<String>,
     },
     /// A file that is not valid was not put in place.
-    #[error("the new `{}` is not valid: {source}", path.display())]
+    #[error("the new `{}` is not valid", path.display())]
     Invalid {
         /// The file as it would have been called.
         path: PathBuf,

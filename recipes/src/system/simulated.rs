@@ -11,13 +11,16 @@ use super::{Attributes, Entry, EntryKind, Facts, Group, Host, Known, Reading, Us
 use crate::op::{Command, Content, Op, UnitAction, UserRequest};
 use crate::plan::Guards;
 
+/// The version of a package that will be the newest there is then.
+pub(super) const NEWEST: &str = "(newest)";
+
 /// Facts with the effects of operations laid over them.
 pub struct Simulated<'a> {
     host: Host,
     /// The host underneath; none if the host exists only here.
     base: Option<&'a dyn Facts>,
     paths: BTreeMap<PathBuf, Option<Node>>,
-    packages: BTreeMap<String, Option<Known<String>>>,
+    packages: BTreeMap<String, Option<String>>,
     users: BTreeMap<String, Option<User>>,
     groups: BTreeMap<String, Option<Group>>,
     active: BTreeMap<String, bool>,
@@ -79,14 +82,14 @@ impl<'a> Simulated<'a> {
             }
             _ => return,
         };
-        // Once something is uncertain the first reason is as good as all of them.
-        self.uncertain.get_or_insert(Why(why));
+        // Of all reasons the last is the likeliest: recipes configure what they have just installed.
+        self.uncertain = Some(Why(why));
     }
 
     /// Takes a resource whose operations are unknown as done.
     pub fn foresee_unknown(&mut self, what: &str) {
         self.changed = true;
-        self.uncertain.get_or_insert_with(|| Why(format!("{what} makes it")));
+        self.uncertain = Some(Why(format!("{what} makes it")));
     }
 
     /// Takes what is absent as absent, until [`Self::restore`] gets back what this returns.
@@ -123,10 +126,7 @@ impl<'a> Simulated<'a> {
             Op::Remove { path, .. } => self.remove(path),
             Op::InstallPackages { packages } => {
                 for package in packages {
-                    let version = package.version.clone().map_or_else(
-                        || Known::Unknown(Why("the newest version is found when it is installed".into())),
-                        Known::Yes,
-                    );
+                    let version = package.version.clone().unwrap_or_else(|| NEWEST.into());
                     self.packages.insert(package.name.clone(), Some(version));
                 }
             }
@@ -300,8 +300,7 @@ impl Facts for Simulated<'_> {
 
     fn package(&self, name: &str) -> Reading<Option<String>> {
         match self.packages.get(name) {
-            Some(Some(version)) => Ok(version.clone().map(Some)),
-            Some(None) => Ok(Known::Yes(None)),
+            Some(version) => Ok(Known::Yes(version.clone())),
             // A package that is not wanted by name may come as a dependency.
             None => self.beneath(|base| base.package(name)),
         }
@@ -392,7 +391,8 @@ mod tests {
         assert_eq!(unknown, Known::Unknown(Why("installing nginx brings it".into())));
         assert!(matches!(simulated.entry(Path::new("/etc/there")).expect("read"), Known::Yes(Some(_))));
         assert!(matches!(simulated.user("www").expect("read"), Known::Unknown(_)));
-        assert!(matches!(simulated.package("nginx").expect("read"), Known::Unknown(_)));
+        assert_eq!(simulated.package("nginx").expect("read"), Known::Yes(Some(NEWEST.into())));
+        assert!(matches!(simulated.package("nginx-common").expect("read"), Known::Unknown(_)));
         assert!(matches!(units::unit(&simulated, "nginx.service").expect("read"), Known::Unknown(_)));
     }
 

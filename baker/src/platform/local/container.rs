@@ -86,6 +86,8 @@ impl Container {
             .arg(value("network-namespace-path", network.path()))
             .args(["--boot", "--register=no", "--keep-unit", "--notify-ready=yes", "--console=read-only"])
             .args(["--resolv-conf=off", "--timezone=off", "--link-journal=no"])
+            // The network is its own, so it may do with it what a host does: addresses, firewall.
+            .arg("--capability=CAP_NET_ADMIN")
             .arg(format!("--machine={}", settings.name))
             .env("NOTIFY_SOCKET", &notifications.address)
             .stdout(log)

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat, renameat};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat, renameat};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, symlinkat, syncfs, unlinkat};
 
@@ -38,7 +38,7 @@ struct Place<'a> {
 impl Tree {
     pub(super) fn open(root: &Path) -> io::Result<Self> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let directory = nix::fcntl::open(root, flags, Mode::empty())?;
+        let directory = open(root, flags, Mode::empty())?;
         Ok(Self { root: root.to_owned(), directory })
     }
 
@@ -222,6 +222,10 @@ impl Tree {
     }
 
     fn open_path(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+        if self.is_host() {
+            // Nothing leads out of `/`, and openat2 is not to be had everywhere (Linux 5.6, some seccomp filters).
+            return open(path, flags | OFlag::O_CLOEXEC, Mode::empty());
+        }
         let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
         openat2(&self.directory, path, how)
     }
