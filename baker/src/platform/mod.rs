@@ -5,7 +5,7 @@ mod local;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 
-pub use local::{Container, ControlGroup, GROUP_PREFIX, Local, Network, Settings};
+pub use local::{Container, ControlGroup, GROUP_PREFIX, Local, Network, Settings, Watch};
 
 use crate::failure::Failure;
 use crate::image::LocalSource;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -120,6 +121,8 @@ pub struct ScanError {
 pub fn scan(root: &Path) -> Result<Vec<Finding>, ScanError> {
     let mut findings = Vec::new();
     let mut packaged = LazyPackaged { root, sums: None };
+    // This program is full of what leaks look like.
+    let ourselves = fs::metadata("/proc/self/exe").map(|metadata| (metadata.dev(), metadata.ino())).ok();
     let mut folders: Vec<PathBuf> = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
         let failed = |source| ScanError { path: folder.clone(), source };
@@ -130,7 +133,11 @@ pub fn scan(root: &Path) -> Result<Vec<Finding>, ScanError> {
             let inside = path.strip_prefix(root).unwrap_or(&path);
             if metadata.is_dir() && !ELSEWHERE.iter().any(|elsewhere| inside == Path::new(elsewhere)) {
                 folders.push(path);
-            } else if metadata.is_file() && metadata.len() > 0 && metadata.len() <= LONGEST {
+            } else if metadata.is_file()
+                && metadata.len() > 0
+                && metadata.len() <= LONGEST
+                && ourselves != Some((metadata.dev(), metadata.ino()))
+            {
                 let bytes = fs::read(&path).map_err(failed)?;
                 let found = look(inside, &bytes);
                 if !found.is_empty() && !packaged.has(inside, &bytes) {

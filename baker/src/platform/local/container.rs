@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Deserialize;
 use tokio::net::UnixDatagram;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::time::timeout;
 
 use super::group::ControlGroup;
@@ -51,8 +51,6 @@ pub struct Container {
     console: PathBuf,
     /// Keeps its network, if nobody else does.
     _network: Vec<Child>,
-    /// Kills the group when this process is gone.
-    _watch: Child,
 }
 
 /// What a builder sees of this machine: a name server that answers in its network, and a sign that it is a
@@ -101,7 +99,6 @@ impl Container {
         for (here, there) in &settings.binds {
             command.arg(format!("--bind-ro={}:{}", here.display(), there.display()));
         }
-        let watch = watch(group)?;
         let mut nspawn = command.spawn().map_err(failed("start systemd-nspawn"))?;
         let booted = tokio::select! {
             booted = timeout(BOOT_LIMIT, notifications.until_ready()) => match booted {
@@ -114,7 +111,7 @@ impl Container {
             }),
         };
         let leader = booted.map_err(|failure| with_console(failure, &console))?;
-        Ok(Self { nspawn, leader, console, _network: network.into_processes(), _watch: watch })
+        Ok(Self { nspawn, leader, console, _network: network.into_processes() })
     }
 
     /// Its first process, as this machine sees it.
@@ -146,21 +143,6 @@ impl Container {
             }
         }
     }
-}
-
-/// A process that kills the group when this one is gone, for whatever reason: its input ends then.
-fn watch(group: &ControlGroup) -> Result<Child, Failure> {
-    Command::new("/bin/sh")
-        .args(["-c", "cat > /dev/null; echo 1 > \"$1\"", "sh"])
-        .arg(group.kill_file())
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .map_err(failed("watch over the builder"))
 }
 
 /// A socket that systemd-nspawn tells its progress to. Only root can reach it.
@@ -254,8 +236,10 @@ pub(super) async fn seal(
         .stderr(Stdio::piped());
     let ended = command.spawn().map_err(failed(what))?.wait_with_output().await.map_err(failed(what))?;
     let text = fs::read(&output).map_err(failed(what))?;
-    let sealed: SealOutput = serde_json::from_slice(&text).map_err(|_| {
-        Failure::new(format!("failed to {what}: {}", String::from_utf8_lossy(&ended.stderr).trim()))
+    let sealed: SealOutput = serde_json::from_slice(&text).map_err(|error| {
+        let (said, complained) = (String::from_utf8_lossy(&text), String::from_utf8_lossy(&ended.stderr));
+        let why = format!("{error}; it ended with {}\n{}\n{}", ended.status, said.trim(), complained.trim());
+        Failure::new(format!("failed to {what}: {}", why.trim()))
     })?;
     let leak = |finding: &Finding| match finding.line {
         Some(line) => format!("{} in {}:{line}", finding.what, finding.path),

@@ -3,8 +3,10 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
+use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
 use crate::failure::{Failure, failed};
@@ -89,6 +91,27 @@ impl ControlGroup {
         self.unified.join("cgroup.kill")
     }
 
+    /// Has everything in the group killed when this process is gone, for whatever reason, or lets go of what
+    /// this returns.
+    ///
+    /// # Errors
+    /// When the process that waits for that cannot be started.
+    pub fn watch(&self) -> Result<Watch, Failure> {
+        let watcher = Command::new("/bin/sh")
+            // Its input ends when this process does.
+            .args(["-c", "cat > /dev/null; echo 1 > \"$1\"", "sh"])
+            .arg(self.kill_file())
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .map_err(failed("watch over the builder"))?;
+        Ok(Watch { _watcher: watcher })
+    }
+
     /// Kills everything in the group, waits until it is gone, and removes the group.
     ///
     /// # Errors
@@ -110,6 +133,12 @@ impl ControlGroup {
         }
         Ok(())
     }
+}
+
+/// Kills a group when it is let go of.
+#[derive(Debug)]
+pub struct Watch {
+    _watcher: Child,
 }
 
 /// The root of the unified hierarchy, and the roots of all that a group is needed in.

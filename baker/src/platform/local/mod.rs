@@ -20,7 +20,7 @@ mod tools;
 use std::path::{Path, PathBuf};
 
 pub use container::{Container, Settings};
-pub use group::ControlGroup;
+pub use group::{ControlGroup, Watch};
 pub use network::Network;
 
 use super::{Origin, Platform, Run, SealReport, Snapshot};
@@ -46,12 +46,14 @@ pub struct Local {
 pub struct Prepared {
     tree: PathBuf,
     group: ControlGroup,
+    watch: Watch,
 }
 
 /// A builder that runs.
 pub struct Builder {
     container: Container,
     group: ControlGroup,
+    watch: Watch,
     tree: PathBuf,
 }
 
@@ -59,6 +61,7 @@ pub struct Builder {
 pub struct Sealed {
     tree: PathBuf,
     group: ControlGroup,
+    _watch: Watch,
 }
 
 impl Platform for Local {
@@ -83,14 +86,15 @@ impl Platform for Local {
             .intend(Created::ControlGroup { name: name.clone() })
             .map_err(failed("write the ledger"))?;
         let group = ControlGroup::create(&name)?;
+        let watch = group.watch()?;
         let tree = run.ledger.folder().join("tree");
         run.ledger.intend(Created::Path { path: tree.clone() }).map_err(failed("write the ledger"))?;
         let came_from = source::unpack(self, origin, &tree, &group, run).await?;
-        Ok((Prepared { tree, group }, came_from))
+        Ok((Prepared { tree, group, watch }, came_from))
     }
 
     async fn launch(&self, prepared: Prepared, run: &mut Run<'_>) -> Result<Builder, Failure> {
-        let Prepared { tree, group } = prepared;
+        let Prepared { tree, group, watch } = prepared;
         let network = Network::outbound(&group).await?;
         let settings = Settings {
             name: run.ledger.run().to_owned(),
@@ -101,7 +105,7 @@ impl Platform for Local {
             suppress_sync: true,
         };
         let container = Container::boot(&settings, network, &group).await?;
-        Ok(Builder { container, group, tree })
+        Ok(Builder { container, group, watch, tree })
     }
 
     fn session(&self, builder: &Builder) -> LocalSession {
@@ -109,10 +113,10 @@ impl Platform for Local {
     }
 
     async fn seal(&self, builder: Builder, run: &mut Run<'_>) -> Result<(Sealed, SealReport), Failure> {
-        let Builder { container, group, tree } = builder;
+        let Builder { container, group, watch, tree } = builder;
         container.power_off().await?;
         let report = container::seal(&tree, &group, run).await?;
-        Ok((Sealed { tree, group }, report))
+        Ok((Sealed { tree, group, _watch: watch }, report))
     }
 
     async fn snapshot(&self, sealed: Sealed, folder: &Path, run: &mut Run<'_>) -> Result<Snapshot, Failure> {

@@ -1,0 +1,49 @@
+//! The programs under test, and where they are.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The root of the project.
+pub fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
+}
+
+/// `baker`, as `make` builds it.
+///
+/// # Errors
+/// When it is not there.
+pub fn baker() -> io::Result<PathBuf> {
+    there(target()?.join("release/baker"))
+}
+
+/// `bootstrap-agent`, static, as `make` builds it.
+///
+/// # Errors
+/// When it is not there.
+pub fn agent() -> io::Result<PathBuf> {
+    there(target()?.join(format!("{}-unknown-linux-musl/agent/bootstrap-agent", std::env::consts::ARCH)))
+}
+
+/// `moto_server`, in the project's Python environment.
+///
+/// # Errors
+/// When it is not there.
+pub fn moto_server() -> io::Result<PathBuf> {
+    there(project().join(".venv/bin/moto_server"))
+}
+
+/// The folder that cargo builds into: this program is in it.
+#[expect(clippy::disallowed_methods, reason = "the only way to find it wherever it is")]
+fn target() -> io::Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let profile = program.ancestors().find(|folder| folder.join(".fingerprint").is_dir());
+    let target = profile.and_then(Path::parent);
+    target.map(Path::to_owned).ok_or_else(|| io::Error::other("this program is in no target folder"))
+}
+
+fn there(path: PathBuf) -> io::Result<PathBuf> {
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(io::Error::other(format!("`{}` is not there: run `make setup build`", path.display())))
+}

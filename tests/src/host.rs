@@ -1,0 +1,176 @@
+//! Hosts that are booted from images, as instances are.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use baker::platform::{Container, ControlGroup, Network, Settings, Watch};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::world::Place;
+
+/// A host that runs, for as long as this exists.
+pub struct Host {
+    container: Container,
+    /// Waits for the container's processes, from first to last.
+    runtime: Runtime,
+    /// Kills what is left when a test ends, however it ends.
+    _watch: Watch,
+    _group: Group,
+    _place: Place,
+    disk: Disk,
+}
+
+/// The tree that a host runs on, and what it leaves.
+#[derive(Debug)]
+pub struct Disk {
+    folder: TempDir,
+}
+
+struct Group(ControlGroup);
+
+impl Disk {
+    /// A disk with an image on it.
+    ///
+    /// # Errors
+    /// When the archive cannot be unpacked.
+    pub fn of_image(image: &Path) -> io::Result<Self> {
+        let disk = Self { folder: TempDir::with_prefix("host-")? };
+        fs::create_dir(disk.tree())?;
+        let archive = image.join("rootfs.tar.zst");
+        let status = Command::new("tar")
+            .args(["--extract", "--numeric-owner", "--same-owner", "--preserve-permissions"])
+            .args(["--xattrs", "--xattrs-include=*", "--directory"])
+            .arg(disk.tree())
+            .arg("--file")
+            .arg(archive)
+            .status()?;
+        if status.success() { Ok(disk) } else { Err(io::Error::other(format!("tar ended with {status}"))) }
+    }
+
+    /// The tree.
+    pub fn tree(&self) -> PathBuf {
+        self.folder.path().join("tree")
+    }
+
+    /// What was written to the console when it ran.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn console(&self) -> io::Result<String> {
+        let bytes = fs::read(self.folder.path().join("console.log"))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The text of a file on it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(&self, path: &str) -> io::Result<String> {
+        fs::read_to_string(self.tree().join(path.trim_start_matches('/')))
+    }
+}
+
+impl Host {
+    /// Boots a disk at a place, and waits until its systemd has started everything.
+    ///
+    /// # Errors
+    /// When it does not boot.
+    pub fn boot(disk: Disk, place: Place) -> io::Result<Self> {
+        let name = format!(
+            "testbed-{}",
+            disk.folder.path().file_name().unwrap_or_default().to_string_lossy().to_lowercase()
+        );
+        let group = Group(ControlGroup::create(&name).map_err(io::Error::other)?);
+        let runtime = runtime()?;
+        // Its process belongs to the runtime.
+        let watch = runtime.block_on(async { group.0.watch() }).map_err(io::Error::other)?;
+        let settings = Settings {
+            name: "host".into(),
+            folder: disk.folder.path().to_owned(),
+            tree: disk.tree(),
+            ephemeral: false,
+            binds: Vec::new(),
+            suppress_sync: true,
+        };
+        let network = Network::existing(Path::new(&place.namespace()));
+        let runtime = runtime()?;
+        let container =
+            runtime.block_on(Container::boot(&settings, network, &group.0)).map_err(io::Error::other)?;
+        Ok(Self { container, runtime, _watch: watch, _group: group, _place: place, disk })
+    }
+
+    /// Runs a program on the host, as root, and returns what it printed.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn run(&self, argv: &[&str]) -> io::Result<Output> {
+        let leader = self.container.leader().to_string();
+        Command::new("nsenter")
+            .args([
+                "--target", &leader, "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root",
+                "--wd", "--",
+            ])
+            .args(argv)
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .stdin(Stdio::null())
+            .output()
+    }
+
+    /// The same, for a program that must succeed.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn output(&self, argv: &[&str]) -> io::Result<String> {
+        let output = self.run(argv)?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() {
+            return Ok(text);
+        }
+        let error = String::from_utf8_lossy(&output.stderr);
+        Err(io::Error::other(format!("`{}` ended with {}: {text}{error}", argv.join(" "), output.status)))
+    }
+
+    /// Whether a unit is active.
+    ///
+    /// # Errors
+    /// When systemd cannot be asked.
+    pub fn is_active(&self, unit: &str) -> io::Result<bool> {
+        Ok(self.run(&["systemctl", "is-active", "--quiet", unit])?.status.success())
+    }
+
+    /// The first process of the host, as this machine sees it.
+    pub fn leader(&self) -> u32 {
+        self.container.leader()
+    }
+
+    /// What is on its disk.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// Shuts it down in order, and returns its disk.
+    ///
+    /// # Errors
+    /// When it does not stop.
+    pub fn power_off(self) -> io::Result<Disk> {
+        let Self { container, runtime, disk, .. } = self;
+        runtime.block_on(container.power_off()).map_err(io::Error::other)?;
+        Ok(disk)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Ok(runtime) = runtime() {
+            let _ = runtime.block_on(self.0.end());
+        }
+    }
+}
+
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}

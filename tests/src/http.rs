@@ -1,0 +1,125 @@
+//! Just enough HTTP to ask a service, and to be one.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// No test waits longer for an answer.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A request, as a service reads it.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// `GET`, `PUT` and so on.
+    pub method: String,
+    /// The path, with its query.
+    pub path: String,
+    /// The headers, with names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The body.
+    pub body: String,
+}
+
+impl Request {
+    /// Reads one from a connection; none if it was closed without one.
+    ///
+    /// # Errors
+    /// When it is cut off.
+    pub fn read(stream: &TcpStream) -> io::Result<Option<Self>> {
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        let mut words = line.split_whitespace();
+        let mut request = Self {
+            method: words.next().unwrap_or_default().into(),
+            path: words.next().unwrap_or_default().into(),
+            ..Self::default()
+        };
+        (request.headers, request.body) = headers_and_body(&mut reader)?;
+        Ok(Some(request))
+    }
+}
+
+/// Answers a request and closes the connection.
+///
+/// # Errors
+/// When the other end is gone.
+pub fn answer(mut stream: &TcpStream, status: u16, body: &[u8]) -> io::Result<()> {
+    let length = body.len();
+    write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")?;
+    stream.write_all(body)
+}
+
+/// Asks a service.
+///
+/// # Errors
+/// When it cannot be reached, or does not answer.
+pub fn ask(
+    method: &str,
+    address: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Answer> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        text += &format!("{name}: {value}\r\n");
+    }
+    text += &format!("Content-Length: {}\r\n\r\n", body.len());
+    stream.write_all(text.as_bytes())?;
+    stream.write_all(body)?;
+    let mut reader = BufReader::new(&stream);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let status = line.split_whitespace().nth(1).and_then(|status| status.parse().ok());
+    let status = status.ok_or_else(|| io::Error::other(format!("`{}` is no answer", line.trim())))?;
+    let (_, body) = headers_and_body(&mut reader)?;
+    Ok(Answer { status, body: String::from_utf8_lossy(&body).into_owned() })
+}
+
+fn headers_and_body(reader: &mut impl BufRead) -> io::Result<(BTreeMap<String, String>, Vec<u8>)> {
+    let mut headers = BTreeMap::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.split_once(':') else { break };
+        headers.insert(name.trim().to_lowercase(), value.trim().to_owned());
+    }
+    let mut body = Vec::new();
+    match headers.get("content-length").and_then(|length| length.parse().ok()) {
+        Some(length) => {
+            body.resize(length, 0);
+            reader.read_exact(&mut body)?;
+        }
+        None if headers.contains_key("transfer-encoding") => loop {
+            let mut size = String::new();
+            reader.read_line(&mut size)?;
+            let size = usize::from_str_radix(size.trim(), 16).unwrap_or(0);
+            let mut chunk = vec![0; size + 2];
+            reader.read_exact(&mut chunk)?;
+            body.extend_from_slice(&chunk[..size]);
+            if size == 0 {
+                break;
+            }
+        },
+        None if headers.get("connection").is_some_and(|connection| connection == "close") => {
+            reader.read_to_end(&mut body)?;
+        }
+        None => {}
+    }
+    Ok((headers, body))
+}

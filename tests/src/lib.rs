@@ -1,0 +1,12 @@
+//! The test bed: what a cloud is to a host, on one machine and with real parts.
+//!
+//! A [`world::World`] is a network of its own: nothing in it reaches the machine's own network or any other.
+//! In it are the instance metadata service at 169.254.169.254 ([`metadata`]), a stand-in for AWS
+//! ([`aws`]), and hosts that are booted from images ([`host`]).
+
+pub mod aws;
+pub mod binaries;
+pub mod host;
+pub mod http;
+pub mod metadata;
+pub mod world;

@@ -1,0 +1,129 @@
+//! A network of its own.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+/// The address that the world has towards its hosts.
+pub const GATEWAY: &str = "10.200.0.1";
+
+/// The address of the instance metadata service, on every instance.
+pub const METADATA: &str = "169.254.169.254";
+
+/// A network namespace. It ends when nothing is in it any more.
+#[derive(Debug)]
+pub struct World {
+    namespace: OwnedFd,
+}
+
+/// A host's place in a world: a network namespace with one interface, kept by a process.
+#[derive(Debug)]
+pub struct Place {
+    keeper: Child,
+    /// The address of the host.
+    pub address: String,
+}
+
+impl World {
+    /// A world in which nothing is yet, with the addresses that its services will have.
+    ///
+    /// # Errors
+    /// When this process may not make networks.
+    pub fn new() -> io::Result<Self> {
+        let namespace = thread::spawn(|| -> io::Result<OwnedFd> {
+            // Only this thread leaves the machine's network.
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            Ok(File::open("/proc/thread-self/ns/net")?.into())
+        });
+        let namespace =
+            namespace.join().map_err(|_| io::Error::other("the thread of the world panicked"))??;
+        let world = Self { namespace };
+        world.ip(&["link", "set", "lo", "up"])?;
+        world.ip(&["address", "add", &format!("{METADATA}/32"), "dev", "lo"])?;
+        Ok(world)
+    }
+
+    /// Does something inside.
+    ///
+    /// # Panics
+    /// When what is done panics.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                setns(&self.namespace, CloneFlags::CLONE_NEWNET).expect("the world can be entered");
+                work()
+            });
+            inside.join().expect("what is done in the world does not panic")
+        })
+    }
+
+    /// Starts a program inside.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+        self.within(|| command.spawn())
+    }
+
+    /// A place for a host, numbered from 2.
+    ///
+    /// # Errors
+    /// When its interface cannot be made.
+    pub fn place(&self, number: u8) -> io::Result<Place> {
+        // The namespace is there when it has said so.
+        let mut keeper = Command::new("unshare")
+            .args(["--net", "--", "sh", "-c", "echo; exec sleep infinity"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let stdout = keeper.stdout.as_mut().ok_or_else(|| io::Error::other("it has no output"))?;
+        io::Read::read_exact(stdout, &mut [0])?;
+        let place = Place { address: format!("10.200.0.{number}"), keeper };
+        let (keeper, here) = (place.keeper.id().to_string(), format!("host{number}"));
+        self.ip(&["link", "add", &here, "type", "veth", "peer", "name", "eth0", "netns", &keeper])?;
+        self.ip(&["address", "add", &format!("{GATEWAY}/24"), "dev", &here])?;
+        self.ip(&["link", "set", &here, "up"])?;
+        for arguments in [
+            vec!["link", "set", "lo", "up"],
+            vec!["address", "add", &format!("{}/24", place.address), "dev", "eth0"],
+            vec!["link", "set", "eth0", "up"],
+            vec!["route", "add", "default", "via", GATEWAY],
+        ] {
+            let mut command = Command::new("nsenter");
+            command.args(["--target", &keeper, "--net", "--", "ip"]).args(&arguments);
+            done(&mut command)?;
+        }
+        Ok(place)
+    }
+
+    fn ip(&self, arguments: &[&str]) -> io::Result<()> {
+        self.within(|| done(Command::new("ip").args(arguments)))
+    }
+}
+
+impl Place {
+    /// Where its namespace can be joined.
+    pub fn namespace(&self) -> String {
+        format!("/proc/{}/ns/net", self.keeper.id())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = self.keeper.kill();
+        let _ = self.keeper.wait();
+    }
+}
+
+fn done(command: &mut Command) -> io::Result<()> {
+    let output = command.stdin(Stdio::null()).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let error = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(format!("{command:?} failed: {}", error.trim())))
+}
