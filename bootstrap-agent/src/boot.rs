@@ -122,6 +122,9 @@ struct Boot<'a, W> {
     metadata: Arc<Metadata>,
     services: Vec<String>,
     began: Instant,
+    /// Whether this run is the one that the status file is about: not before it is known that this boot
+    /// has not had it already.
+    is_decided: bool,
 }
 
 impl<'a, W: Write> Boot<'a, W> {
@@ -159,6 +162,7 @@ impl<'a, W: Write> Boot<'a, W> {
             metadata,
             services: Vec::new(),
             began: Instant::now(),
+            is_decided: false,
         }
     }
 
@@ -179,6 +183,10 @@ impl<'a, W: Write> Boot<'a, W> {
             message: self.reporter.redactor().clean(&error.message),
             help: error.help,
         });
+        if !self.is_decided && earlier.is_some_and(|earlier| earlier.state == State::Done) {
+            // Nothing was changed: what the earlier run came to is still so.
+            return result;
+        }
         self.finish(result)
     }
 
@@ -197,6 +205,7 @@ impl<'a, W: Write> Boot<'a, W> {
         {
             return Ok(true);
         }
+        self.is_decided = true;
         self.status.environment = Some(config.environment.clone());
         self.status.role = Some(config.role.clone());
         self.status.config_digest = Some(digest);
@@ -292,7 +301,9 @@ impl<'a, W: Write> Boot<'a, W> {
         let result = step(self).await;
         let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.status.steps.push(Step { name: name.into(), milliseconds });
-        self.write_status();
+        if self.is_decided {
+            self.write_status();
+        }
         result
     }
 

@@ -96,7 +96,6 @@ impl Host {
             suppress_sync: true,
         };
         let network = Network::existing(Path::new(&place.namespace()));
-        let runtime = runtime()?;
         let container =
             runtime.block_on(Container::boot(&settings, network, &group.0)).map_err(io::Error::other)?;
         Ok(Self { container, runtime, _watch: watch, _group: group, _place: place, disk })

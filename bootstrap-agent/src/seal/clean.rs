@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// What is done with a path.
@@ -133,11 +133,17 @@ pub fn clean(root: &Path) -> Result<BTreeSet<String>, CleanError> {
 
 /// The name of the machine that baked is not the name of any host.
 fn hostname(root: &Path, cleaned: &mut BTreeSet<String>) -> Result<(), CleanError> {
+    const NAME: &str = "localhost\n";
+    const MODE: u32 = 0o644;
     let path = root.join("etc/hostname");
-    if fs::read_to_string(&path).is_ok_and(|name| name == "localhost\n") {
+    let mode = path.symlink_metadata().map(|metadata| metadata.mode() & 0o7777).unwrap_or_default();
+    if mode == MODE && fs::read_to_string(&path).is_ok_and(|name| name == NAME) {
         return Ok(());
     }
-    fs::write(&path, "localhost\n").map_err(|source| CleanError { path, source })?;
+    // Tools that make trees copy the machine's own file, with its mode.
+    fs::write(&path, NAME)
+        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(MODE)))
+        .map_err(|source| CleanError { path, source })?;
     cleaned.insert("/etc/hostname".into());
     Ok(())
 }
@@ -291,7 +297,10 @@ mod tests {
         {
             put(path, "stays");
         }
+        fs::set_permissions(root.join("etc/hostname"), fs::Permissions::from_mode(0o755)).expect("set");
         let cleaned = clean(root).expect("cleaned");
+        let hostname = fs::metadata(root.join("etc/hostname")).expect("there");
+        assert_eq!(hostname.mode() & 0o7777, 0o644, "the mode is not this machine's");
         assert_eq!(fs::read_to_string(root.join("etc/machine-id")).expect("there"), "");
         assert_eq!(fs::read_to_string(root.join("etc/hostname")).expect("there"), "localhost\n");
         assert_eq!(fs::read_to_string(root.join("var/log/nginx/access.log")).expect("there"), "");

@@ -17,6 +17,9 @@ use crate::platform::{Origin, Run};
 /// What every builder needs: to boot, to be told what to do, to fetch packages, and to have a network.
 const NEEDED: [&str; 6] = ["ca-certificates", "dbus", "iproute2", "systemd", "systemd-sysv", "udev"];
 
+/// What an installer writes, and packages do not bring: without it a host does not know its own name.
+const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n";
+
 /// A tree that is older is made anew: its packages have aged.
 const MAX_AGE: Duration = Duration::from_hours(24);
 
@@ -64,7 +67,7 @@ async fn release(
     include.dedup();
     let include = include.join(",");
     let suite = source.suite.codename();
-    let key = hex(&Sha256::digest(format!("{suite} minbase {include}")));
+    let key = hex(&Sha256::digest(format!("{suite} minbase {include} {HOSTS}")));
     let archive = local.cache.join(format!("{suite}-{}.tar", &key[..16]));
     let age = fs::metadata(&archive)
         .and_then(|metadata| metadata.modified())
@@ -80,7 +83,9 @@ async fn release(
     // is the tool's default: what it is called is the distribution's business.
     let mut command = tools::command(group, "unshare");
     command.args(["--mount", "--propagation=private", "--", "mmdebstrap", "--variant=minbase"]);
-    command.arg(format!("--include={include}")).arg(suite).arg(&partial);
+    command.arg(format!("--include={include}"));
+    command.arg(format!("--customize-hook=printf '{HOSTS}' > \"$1/etc/hosts\""));
+    command.arg(suite).arg(&partial);
     command.env("TMPDIR", run.ledger.folder());
     for (name, value) in &local.proxies {
         command.env(name, value);

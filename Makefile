@@ -1,0 +1,88 @@
+# The front door. `make` alone lists what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+
+ARCH := $(shell uname -m)
+MUSL := $(ARCH)-unknown-linux-musl
+GNU := $(shell echo $(ARCH)-unknown-linux-gnu | tr 'a-z-' 'A-Z_')
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+ROOT := $(shell [ "$$(id -u)" = 0 ] && echo yes)
+# Containers, control groups and networks need root; everything else is done as whoever calls.
+SUDO := $(if $(ROOT),,sudo --preserve-env=PATH,CARGO_TARGET_DIR,HOME)
+
+# Program and the Debian package that brings it.
+PACKAGES := mmdebstrap slirp4netns systemd-container zstd iproute2 util-linux tar openssh-client musl-tools gcc python3-venv
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
+
+.PHONY: setup
+setup: .venv/ready ## Install what building, testing and the demo need (Debian packages, Rust target, AWS stand-in)
+	@missing=""
+	for package in $(PACKAGES); do
+	  dpkg-query --show --showformat='$${db:Status-Abbrev}' $$package 2>/dev/null | grep -q '^ii' || missing="$$missing $$package"
+	done
+	if [ -n "$$missing" ]; then
+	  $(SUDO) apt-get update
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $$missing
+	fi
+	rustup target list --installed | grep -qx $(MUSL) || rustup target add $(MUSL)
+
+.venv/ready: tests/requirements.txt
+	@dpkg-query --show --showformat='$${db:Status-Abbrev}' python3-venv 2>/dev/null | grep -q '^ii' || { $(SUDO) apt-get update && $(SUDO) apt-get install --yes --no-install-recommends python3-venv; }
+	python3 -m venv --clear .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/requirements.txt
+	touch $@
+
+.PHONY: build
+build: ## Build both programs as they are shipped: baker, and the static agent
+	@cargo build --release --package baker
+	cargo build --profile agent --target $(MUSL) --package bootstrap-agent
+
+.PHONY: demo
+demo: setup build ## Bake images/web.yaml, boot it as a new host, and fetch its page
+	@cargo build --package testbed --bin demo
+	$(SUDO) $(TARGET)/debug/demo
+
+.PHONY: test
+test: setup lint test-unit test-end-to-end ## All tests, as CI runs them
+
+.PHONY: test-unit
+test-unit: ## Unit tests, and the engine on machines in memory; needs no root
+	@cargo nextest run --workspace --exclude testbed
+
+.PHONY: test-end-to-end
+test-end-to-end: build ## Bakes and boots in containers; needs root
+	@if [ -z "$(ROOT)" ] && ! sudo --validate; then
+	  echo "error: the end-to-end tests make containers, control groups and networks, which needs root" >&2
+	  echo "help: run \`make test-end-to-end\` as root, or \`make test-unit\`, which needs none" >&2
+	  exit 1
+	fi
+	CARGO_TARGET_$(GNU)_RUNNER="$(SUDO)" cargo nextest run --package testbed
+
+.PHONY: lint
+lint: ## Formatting, clippy, and the rules for dependencies
+	@cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- --deny warnings
+	if command -v cargo-deny >/dev/null; then
+	  cargo deny --log-level error check bans licenses sources
+	else
+	  echo "skipped: the rules for dependencies (cargo install --locked cargo-deny)"
+	fi
+
+.PHONY: dist
+dist: build ## Put both programs and their checksums into dist/
+	@mkdir -p dist
+	cp $(TARGET)/release/baker dist/baker
+	cp $(TARGET)/$(MUSL)/agent/bootstrap-agent dist/bootstrap-agent-$(ARCH)
+	cd dist && sha256sum baker bootstrap-agent-$(ARCH) | tee SHA256SUMS
+
+.PHONY: clean
+clean: ## Remove what was built, baked and cached in this checkout
+	@cargo clean
+	rm -rf output dist .venv
