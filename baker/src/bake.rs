@@ -230,12 +230,12 @@ impl<P: Platform> Bake<'_, P> {
         let (folder, snapshot) = self
             .step(Step::Snapshot, &mut run, async |run| snapshot(platform, sealed, order, run).await)
             .await?;
+        let manifest = self.manifest(run.ledger.run(), &snapshot, resources);
         self.step(Step::Publish, &mut run, async |_| {
-            Ok(((), format!("{}", order.output.join(&order.image.name).display())))
+            let place = publish(&manifest, &folder, order)?;
+            Ok(((), place.display().to_string()))
         })
         .await?;
-        let manifest = self.manifest(run.ledger.run(), &snapshot, resources);
-        publish(&manifest, &folder, order)?;
         Ok(manifest)
     }
 
@@ -470,14 +470,19 @@ fn megabytes(bytes: u64) -> String {
 }
 
 /// Puts the image in its place. An older one is there until the new one is, and goes with the ledger.
-fn publish(manifest: &Manifest, folder: &Path, order: &Order<'_>) -> Result<(), Failure> {
+fn publish(manifest: &Manifest, folder: &Path, order: &Order<'_>) -> Result<PathBuf, Failure> {
     use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
     let place = order.output.join(&order.image.name);
     let what = format!("put the image into `{}`", place.display());
     manifest.write(folder).map_err(failed(format!("write {MANIFEST}")))?;
-    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed(&what))?;
+    let sync = |path: &Path| fs::File::open(path).and_then(|file| file.sync_all()).map_err(failed(&what));
+    for path in [&folder.join(MANIFEST), &folder.join(&manifest.archive.file), folder] {
+        sync(path)?;
+    }
     let flags = if place.exists() { RenameFlags::RENAME_EXCHANGE } else { RenameFlags::empty() };
-    renameat2(AT_FDCWD, folder, AT_FDCWD, &place, flags).map_err(failed(what))
+    renameat2(AT_FDCWD, folder, AT_FDCWD, &place, flags).map_err(failed(&what))?;
+    sync(&order.output)?;
+    Ok(place)
 }
 
 /// The files of a bundle as a tar. The same files are the same bytes.

@@ -1,13 +1,14 @@
 //! The life of a boot, top to bottom.
 //!
 //! ```text
-//! identify ─▶ read user-data ─▶ fetch ─▶ render ─▶ commit ─▶ converge ─▶ health ─▶ done
-//!     └───────────┴───────────────┴─────────┴─────────┴─────────┴──────────┴──▶ failed
+//! user-data ─▶ identify ─▶ fetch ─▶ render ─▶ commit ─▶ converge ─▶ health ─▶ done
+//!     └────────────┴──────────┴─────────┴─────────┴─────────┴──────────┴──▶ failed
 //! ```
 //!
 //! It fails closed: before the commit nothing is in place and what needs the agent does not start; after
 //! it, what was started is stopped again. Either way the reason is in the status file and on the console.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -45,6 +46,8 @@ pub struct Settings {
     pub metadata_patience: Duration,
     /// Whether a run that this boot has already had is repeated.
     pub force: bool,
+    /// Variables that package managers get, such as proxies.
+    pub environment: BTreeMap<String, String>,
 }
 
 /// Why a boot failed: the step, and what to tell.
@@ -237,7 +240,7 @@ impl<'a, W: Write> Boot<'a, W> {
         self.timed("converge", async |boot| boot.converge(&bundle, &values)).await?;
 
         self.timed("health", async |_| {
-            for check in config.health.iter().chain(&bundle.manifest.checks) {
+            for check in &config.health {
                 let seen = wait_for(check).await;
                 seen.map_err(|error| BootError::new("health", error.to_string()))?;
             }
@@ -270,7 +273,9 @@ impl<'a, W: Write> Boot<'a, W> {
 
     fn converge(&mut self, bundle: &Bundle, values: &values::Values) -> Result<(), BootError> {
         let failed = |message: String| BootError::new("converge", message);
-        let mut machine = Linux::open(Path::new("/"), Mode::Live).map_err(|error| failed(chain(&error)))?;
+        let mut machine = Linux::open(Path::new("/"), Mode::Live)
+            .map_err(|error| failed(chain(&error)))?
+            .with_environment(self.settings.environment.clone());
         let resolved = bundle
             .resolve(machine.host(), &values.scope())
             .map_err(|problems| BootError::new("render", problems.to_string()))?;

@@ -60,8 +60,8 @@ async fn try_once(check: &Check) -> Result<(), String> {
             if output.status.success() {
                 return Ok(());
             }
-            let text = String::from_utf8_lossy(&output.stderr);
-            let line = text.lines().last().or_else(|| text.lines().last()).unwrap_or_default().to_owned();
+            let (said, complained) = (text(&output.stdout), text(&output.stderr));
+            let line = complained.lines().last().or(said.lines().last()).unwrap_or_default();
             Err(format!("it ended with {}: {line}", output.status.code().unwrap_or(-1)))
         }
     }
@@ -71,7 +71,7 @@ async fn service(check: &ServiceCheck) -> Result<(), String> {
     let name = full_name(&check.name);
     let words = ["systemctl", "is-active", "--", &name].map(str::to_owned);
     let state = run(&words).await?.stdout;
-    let state = String::from_utf8_lossy(&state).trim().to_owned();
+    let state = text(&state).trim().to_owned();
     let is_active = state == "active" || state == "reloading";
     if is_active == (check.state == ServiceState::Running) { Ok(()) } else { Err(format!("it is {state}")) }
 }
@@ -85,11 +85,15 @@ async fn http(check: &HttpCheck) -> Result<(), String> {
         return Err(format!("it answered {}", answer.status));
     }
     match &check.contains {
-        Some(text) if !String::from_utf8_lossy(&answer.body).contains(text) => {
+        Some(text) if !self::text(&answer.body).contains(text) => {
             Err(format!("its answer does not contain `{text}`"))
         }
         _ => Ok(()),
     }
+}
+
+fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
 }
 
 async fn run(words: &[String]) -> Result<std::process::Output, String> {

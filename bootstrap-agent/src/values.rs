@@ -102,7 +102,7 @@ pub async fn fetch(
         let account = Account {
             region: region.to_owned(),
             endpoint_url: config.endpoint_url.clone(),
-            role: InstanceRole(metadata),
+            role: InstanceRole::new(metadata),
         };
         let (ssm, manager) = (parameters::client(&account), secrets::client(&account));
         let of_parameters = try_join_all(config.parameters.iter().map(async |path| {

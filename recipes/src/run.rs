@@ -366,7 +366,9 @@ impl<'a> Run<'a> {
                 if ops.iter().any(|op| matches!(op, Op::Run(_))) {
                     return Ok((writes, steps));
                 }
-                ops.iter().for_each(|op| simulated.foresee(op));
+                // Services start only after the commit: what they would make does not stand in its way.
+                let before_commit = ops.iter().filter(|op| !matches!(op, Op::Unit { .. }));
+                before_commit.for_each(|op| simulated.foresee(op));
                 if !ops.is_empty() && ops.iter().all(is_file) {
                     writes.extend(ops);
                     steps.push((recipe, step));
@@ -556,6 +558,15 @@ handlers:
         let reload = Op::Unit { name: "nginx.service".into(), action: crate::op::UnitAction::Reload };
         assert_eq!(fake.performed.last(), Some(&reload));
         assert_eq!(fake.pending_handlers().expect("read"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn files_behind_a_service_that_is_yet_to_start_are_put_in_place_with_the_others() {
+        let mut fake = host();
+        let behind = "  - file: { path: /etc/behind, content: b }\nhandlers:";
+        let example = Example::recipe(&SITE.replace("handlers:", behind));
+        let (_, events) = example.run(&mut fake, Files::Together);
+        assert!(names(&events).contains(&"committed 3".to_owned()), "{:#?}", names(&events));
     }
 
     #[test]

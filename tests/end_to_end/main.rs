@@ -1,1 +1,15 @@
-//! x
+//! The whole way, on real containers with real systemd, apt, sshd and nftables, and against a stand-in for AWS.
+
+mod bake;
+mod boot;
+mod cloud_init;
+mod definitions;
+mod interrupted;
+mod invariants;
+mod library;
+
+/// What a test comes to. It ends with the first thing that goes wrong.
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// What is left to do, in the words of an empty plan.
+const NOTHING: &[String] = &[];

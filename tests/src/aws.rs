@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value as Json, json};
 
 use crate::binaries;
@@ -16,12 +18,13 @@ use crate::world::{GATEWAY, World};
 const PORT: u16 = 5000;
 
 /// How long it may take to come up.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// The stand-in, for as long as this exists.
 #[derive(Debug)]
 pub struct Aws {
     server: Child,
+    address: String,
 }
 
 impl Aws {
@@ -37,7 +40,7 @@ impl Aws {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        let aws = Self { server: world.spawn(&mut command)? };
+        let aws = Self { server: world.spawn(&mut command)?, address: address() };
         let until = Instant::now() + LIMIT;
         while world.within(|| ask("GET", &address(), "/moto-api/", &[], b"")).is_err() {
             if Instant::now() > until {
@@ -80,6 +83,27 @@ impl Aws {
         self.call(world, "secretsmanager", "secretsmanager.DeleteSecret", &body).map(drop)
     }
 
+    /// From now on nobody answers; connections are accepted.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn pause(&self) -> io::Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Ends what [`Self::pause`] began.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn resume(&self) -> io::Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        let id = i32::try_from(self.server.id()).map_err(io::Error::other)?;
+        kill(Pid::from_raw(id), signal).map_err(io::Error::from)
+    }
+
     fn call(&self, world: &World, service: &str, target: &str, body: &Json) -> io::Result<String> {
         // It does not look at signatures, only at which service is meant.
         let authorization = format!(
@@ -91,7 +115,8 @@ impl Aws {
             ("X-Amz-Target", target),
             ("Authorization", authorization.as_str()),
         ];
-        let answer = world.within(|| ask("POST", &address(), "/", &headers, body.to_string().as_bytes()))?;
+        let answer =
+            world.within(|| ask("POST", &self.address, "/", &headers, body.to_string().as_bytes()))?;
         match answer.status {
             200 => Ok(answer.body),
             status => Err(io::Error::other(format!("{target} answered {status}: {}", answer.body))),

@@ -1,5 +1,7 @@
 //! The programs under test, and where they are.
 
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -32,9 +34,22 @@ pub fn moto_server() -> io::Result<PathBuf> {
     there(project().join(".venv/bin/moto_server"))
 }
 
+/// Which programs are tested: another one bakes other images.
+///
+/// # Errors
+/// When they are not there.
+pub fn version() -> io::Result<String> {
+    let mut hash = DefaultHasher::new();
+    fs::read(baker()?)?.hash(&mut hash);
+    fs::read(agent()?)?.hash(&mut hash);
+    Ok(format!("{:016x}", hash.finish()))
+}
+
 /// The folder that cargo builds into: this program is in it.
-#[expect(clippy::disallowed_methods, reason = "the only way to find it wherever it is")]
-fn target() -> io::Result<PathBuf> {
+///
+/// # Errors
+/// When this program is in no such folder.
+pub fn target() -> io::Result<PathBuf> {
     let program = std::env::current_exe()?;
     let profile = program.ancestors().find(|folder| folder.join(".fingerprint").is_dir());
     let target = profile.and_then(Path::parent);

@@ -2,11 +2,14 @@
 //!
 //! A [`world::World`] is a network of its own: nothing in it reaches the machine's own network or any other.
 //! In it are the instance metadata service at 169.254.169.254 ([`metadata`]), a stand-in for AWS
-//! ([`aws`]), and hosts that are booted from images ([`host`]).
+//! ([`aws`]), and hosts that are booted from images ([`host`]); a [`cloud::Cloud`] is all of them together.
+//! A [`workspace::Workspace`] is a folder of image definitions that baker is run in.
 
 pub mod aws;
 pub mod binaries;
+pub mod cloud;
 pub mod host;
 pub mod http;
 pub mod metadata;
+pub mod workspace;
 pub mod world;

@@ -43,7 +43,9 @@ impl World {
             namespace.join().map_err(|_| io::Error::other("the thread of the world panicked"))??;
         let world = Self { namespace };
         world.ip(&["link", "set", "lo", "up"])?;
-        world.ip(&["address", "add", &format!("{METADATA}/32"), "dev", "lo"])?;
+        for address in [METADATA, GATEWAY] {
+            world.ip(&["address", "add", &format!("{address}/32"), "dev", "lo"])?;
+        }
         Ok(world)
     }
 
@@ -69,7 +71,12 @@ impl World {
         self.within(|| command.spawn())
     }
 
-    /// A place for a host, numbered from 2.
+    /// The address of the host of a number, from 2.
+    pub fn address(number: u8) -> String {
+        format!("10.200.0.{number}")
+    }
+
+    /// A place for the host of a number.
     ///
     /// # Errors
     /// When its interface cannot be made.
@@ -82,7 +89,7 @@ impl World {
             .spawn()?;
         let stdout = keeper.stdout.as_mut().ok_or_else(|| io::Error::other("it has no output"))?;
         io::Read::read_exact(stdout, &mut [0])?;
-        let place = Place { address: format!("10.200.0.{number}"), keeper };
+        let place = Place { address: Self::address(number), keeper };
         let (keeper, here) = (place.keeper.id().to_string(), format!("host{number}"));
         self.ip(&["link", "add", &here, "type", "veth", "peer", "name", "eth0", "netns", &keeper])?;
         self.ip(&["address", "add", &format!("{GATEWAY}/24"), "dev", &here])?;

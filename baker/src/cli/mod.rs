@@ -167,7 +167,7 @@ pub fn main(world: &World) -> u8 {
     }
 }
 
-/// Ends when this process is told to stop. A second time it stops at once: `baker clean` is for what is left.
+/// Ends when this process is told to stop. To be told again changes nothing: undoing takes seconds, and ends.
 async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
     let listen = || Ok::<_, io::Error>((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?));

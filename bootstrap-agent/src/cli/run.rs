@@ -38,6 +38,7 @@ impl Run {
             metadata_endpoint: world.metadata_endpoint.clone().unwrap_or_else(|| ENDPOINT.into()),
             metadata_patience: self.metadata_timeout,
             force: self.force,
+            environment: world.proxies.clone(),
         };
         let mut reporter = Reporter::new(self.format, io::stdout());
         let mut run = || -> io::Result<(Result<(), Failure>, Stop)> {

@@ -140,7 +140,7 @@ pub fn scan(root: &Path) -> Result<Vec<Finding>, ScanError> {
             {
                 let bytes = fs::read(&path).map_err(failed)?;
                 let found = look(inside, &bytes);
-                if !found.is_empty() && !packaged.has(inside, &bytes) {
+                if !found.is_empty() && !packaged.has(inside, &bytes) && !packaged.has_source_of(inside) {
                     findings.extend(found);
                 }
             }
@@ -220,6 +220,18 @@ impl LazyPackaged<'_> {
         let name = path.to_string_lossy();
         let known = sums.get(name.as_ref()).or_else(|| sums.get(name.strip_prefix("usr/")?));
         known.is_some_and(|sum| *sum == recipes::op::hex(&Md5::digest(bytes)))
+    }
+
+    /// Whether this is Python's byte code of a file that a package brought: the package's maintainer script
+    /// compiled it here, as `FOLDER/__pycache__/NAME.TAG.pyc` of `FOLDER/NAME.py` (PEP 3147).
+    fn has_source_of(&mut self, path: &Path) -> bool {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let module =
+            name.strip_suffix(".pyc").and_then(|name| name.split_once('.')).map(|(module, _)| module);
+        let (Some(module), Some(cache)) = (module, path.parent()) else { return false };
+        let (true, Some(folder)) = (cache.ends_with("__pycache__"), cache.parent()) else { return false };
+        let source = folder.join(format!("{module}.py"));
+        fs::read(self.root.join(&source)).is_ok_and(|bytes| self.has(&source, &bytes))
     }
 }
 
@@ -303,6 +315,12 @@ mod tests {
         assert_eq!(scan(folder.path()).expect("scanned"), []);
         put("usr/share/doc/x/key", &format!("{}changed", key()));
         assert_eq!(scan(folder.path()).expect("scanned").len(), 1);
+        put("usr/lib/python3/__pycache__/keys.cpython-311.pyc", &key());
+        assert_eq!(scan(folder.path()).expect("scanned").len(), 2, "byte code of nobody knows what");
+        let sum = recipes::op::hex(&Md5::digest(b"source"));
+        put("usr/lib/python3/keys.py", "source");
+        put("var/lib/dpkg/info/y.md5sums", &format!("{sum}  usr/lib/python3/keys.py\n"));
+        assert_eq!(scan(folder.path()).expect("scanned").len(), 1, "byte code of a package's file");
         put("run/key", &key());
         assert_eq!(scan(folder.path()).expect("scanned").len(), 1, "what is on tmpfs is not in the image");
     }

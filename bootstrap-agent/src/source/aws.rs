@@ -4,13 +4,14 @@
 //! instance has, and would be a tenth of the program.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
+use tokio::sync::Mutex;
 
 use super::instance::Metadata;
 
@@ -23,6 +24,9 @@ const TRY_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a connection may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+
+/// Credentials that expire sooner are fetched again: a boot with all its retries takes less.
+const EXPIRES_SOON: Duration = Duration::from_mins(5);
 
 /// Where AWS services are, and as whom they are asked.
 #[derive(Debug, Clone)]
@@ -45,14 +49,35 @@ pub fn timeouts() -> TimeoutConfig {
     TimeoutConfig::builder().connect_timeout(CONNECT_LIMIT).operation_attempt_timeout(TRY_LIMIT).build()
 }
 
-/// The credentials of the instance's role, fetched by a client that is patient at early boot; the SDK's
-/// own gives up after four tries of a second.
+/// The credentials of the instance's role, fetched once for all clients by one that is patient at early boot;
+/// the SDK's own gives up after four tries of a second.
 #[derive(Debug, Clone)]
-pub struct InstanceRole(pub Arc<Metadata>);
+pub struct InstanceRole {
+    metadata: Arc<Metadata>,
+    fetched: Arc<Mutex<Option<Credentials>>>,
+}
 
 impl InstanceRole {
+    /// The role of the instance that a metadata service is about.
+    pub fn new(metadata: Arc<Metadata>) -> Self {
+        Self { metadata, fetched: Arc::default() }
+    }
+
+    /// What was fetched before, if it will do; SDK clients ask again shortly before it expires.
+    async fn credentials(&self) -> Result<Credentials, CredentialsError> {
+        let mut fetched = self.fetched.lock().await;
+        let lasts = |credentials: &&Credentials| {
+            let soon = SystemTime::now() + EXPIRES_SOON;
+            credentials.expiry().is_some_and(|expiry| expiry > soon)
+        };
+        if let Some(credentials) = fetched.as_ref().filter(lasts) {
+            return Ok(credentials.clone());
+        }
+        Ok(fetched.insert(self.fetch().await?).clone())
+    }
+
     async fn fetch(&self) -> Result<Credentials, CredentialsError> {
-        let role = self.0.role_credentials().await.map_err(CredentialsError::provider_error)?;
+        let role = self.metadata.role_credentials().await.map_err(CredentialsError::provider_error)?;
         let expires =
             humantime::parse_rfc3339(&role.expiration).map_err(CredentialsError::invalid_configuration)?;
         let token = Some(role.token);
@@ -71,6 +96,6 @@ impl ProvideCredentials for InstanceRole {
     where
         Self: 'a,
     {
-        future::ProvideCredentials::new(self.fetch())
+        future::ProvideCredentials::new(self.credentials())
     }
 }

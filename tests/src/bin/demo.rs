@@ -7,25 +7,11 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use serde_json::{Value as Json, json};
-use testbed::aws::Aws;
+use serde_json::Value as Json;
 use testbed::binaries;
+use testbed::cloud::Cloud;
 use testbed::host::{Disk, Host};
-use testbed::http::ask;
-use testbed::metadata::{Instance, Metadata};
 use testbed::world::World;
-
-const USER_DATA: &str = r#"#!/usr/local/bin/bootstrap-agent run
-# the whole user-data of a launch template: valid YAML, and an executable script for cloud-init
-environment: prod
-role: web
-parameters: [ "/acme/{{ environment }}/{{ role }}/" ]         # SSM, by path
-secrets:
-  db: { secretsmanager: "acme/{{ environment }}/db" }         # JSON secret: {{ secrets.db.password }}
-health: [ { http: { url: "http://127.0.0.1/healthz", within: 60s } } ]
-"#;
-
-const PASSWORD: &str = "correct-horse-battery-staple";
 
 fn main() -> ExitCode {
     match demo() {
@@ -50,18 +36,9 @@ fn demo() -> Result<(), Box<dyn Error>> {
     bake(&project, &output)?;
 
     heading("2. Boot: the image as a new host, with instance metadata and AWS in a network of its own");
-    let world = World::new()?;
-    let place = world.place(2)?;
-    let address = place.address.clone();
-    let aws = Aws::start(&world, &demo.join("aws.log"))?;
-    aws.put_parameter(&world, "/acme/prod/web/title", "String", "Hello from prod")?;
-    aws.put_parameter(&world, "/acme/prod/web/greeting", "String", "Nobody logged in to make this page.")?;
-    aws.put_parameter(&world, "/acme/prod/web/db/host", "String", "db.prod.internal")?;
-    aws.put_secret(&world, "acme/prod/db", &json!({ "username": "web", "password": PASSWORD }))?;
-    let user_data = format!("{USER_DATA}endpoint_url: {}\n", Aws::url());
-    let metadata = Metadata::start(&world, Instance::new(&address, &user_data))?;
+    let cloud = Cloud::prod()?;
     let began = Instant::now();
-    let host = Host::boot(Disk::of_image(&output.join("web"))?, place)?;
+    let host = cloud.boot(Disk::of_image(&output.join("web"))?)?;
     wait_until_up(&host)?;
     say(&format!(
         "The host is up after {:.1} s, unpacking its disk included.",
@@ -69,8 +46,8 @@ fn demo() -> Result<(), Box<dyn Error>> {
     ));
 
     heading("3. Fetch: the page, from outside the host");
-    let page = world.within(|| ask("GET", &format!("{address}:80"), "/", &[], b""))?;
-    say(&format!("GET http://{address}/ -> {}\n\n{}", page.status, page.body));
+    let page = cloud.get("/")?;
+    say(&format!("GET http://{}/ -> {}\n\n{}", World::address(2), page.status, page.body));
     let status = host.output(&["/usr/local/bin/bootstrap-agent", "status", "--format", "json"])?;
     fs::write(demo.join("status.json"), &status)?;
     fs::write(demo.join("page.html"), &page.body)?;
@@ -79,7 +56,7 @@ fn demo() -> Result<(), Box<dyn Error>> {
         host.output(&["journalctl", "--no-pager", "--unit", "bootstrap-agent"])?,
     )?;
     let status: Json = serde_json::from_str(&status)?;
-    where_it_came_from(&host, &metadata)?;
+    where_it_came_from(&host, &cloud)?;
     timelines(&output, &status)?;
     let disk = host.power_off()?;
     fs::write(demo.join("console.txt"), disk.console()?)?;
@@ -125,7 +102,7 @@ fn wait_until_up(host: &Host) -> Result<(), Box<dyn Error>> {
     Err(format!("the host did not come up:\n{journal}").into())
 }
 
-fn where_it_came_from(host: &Host, metadata: &Metadata) -> Result<(), Box<dyn Error>> {
+fn where_it_came_from(host: &Host, cloud: &Cloud) -> Result<(), Box<dyn Error>> {
     heading("What came from where");
     let rows = [
         ("nginx, its hardening, the firewall", "baked into the image"),
@@ -141,7 +118,7 @@ fn where_it_came_from(host: &Host, metadata: &Metadata) -> Result<(), Box<dyn Er
     let kind = host.output(&["stat", "--file-system", "--format=%T", link.trim()])?;
     let mode = host.output(&["stat", "--format=%U:%G %a", link.trim()])?;
     say(&format!("\n  /etc/web-site/database.env -> {} ({}, {})", link.trim(), kind.trim(), mode.trim()));
-    say(&format!("  requests to the metadata service: {}", metadata.asked().join(", ")));
+    say(&format!("  requests to the metadata service: {}", cloud.metadata.asked().join(", ")));
     Ok(())
 }
 

@@ -1,0 +1,91 @@
+//! The agent as a user-data script that cloud-init runs, alone and together with the agent's own unit.
+
+use std::fs;
+
+use testbed::binaries;
+use testbed::cloud::Cloud;
+use testbed::host::{Disk, Host};
+use testbed::workspace::Workspace;
+
+use crate::Outcome;
+use crate::boot::status_of;
+
+/// An image that has cloud-init, told where it is: a container has no firmware to tell it.
+const IMAGE: &str = "
+extends: web
+recipes: [ cloud-init ]
+boot: { recipes: [ web-site ] }
+";
+const RECIPE: &str = r#"
+resources:
+  - package: { name: cloud-init }
+  - file: { path: /etc/cloud/ds-identify.cfg, content: "policy: enabled\n" }
+  - file:
+      path: /etc/cloud/cloud.cfg.d/99-ec2.cfg
+      content: |
+        datasource_list: [ Ec2 ]
+        datasource: { Ec2: { strict_id: false } }
+        network: { config: disabled }
+"#;
+
+fn image() -> Result<(Workspace, Disk), Box<dyn std::error::Error>> {
+    let workspace = Workspace::new()?
+        .with("images/web-cloud.yaml", IMAGE)?
+        .with("recipes/cloud-init/recipe.yaml", RECIPE)?;
+    let mut whole = workspace;
+    for name in ["base", "web"] {
+        let text = fs::read_to_string(binaries::project().join(format!("images/{name}.yaml")))?;
+        whole = whole.with(&format!("images/{name}.yaml"), &text)?;
+    }
+    let folder = whole.bake("web-cloud")?;
+    Ok((whole, Disk::of_image(&folder)?))
+}
+
+/// How often the boot was run: the agent says so once a run.
+fn runs(host: &Host) -> Result<(usize, String), Box<dyn std::error::Error>> {
+    host.output(&["cloud-init", "status", "--wait"])?;
+    let journal = host.output(&["journalctl", "--no-pager", "--all"])?;
+    let log = host.output(&["cat", "/var/log/cloud-init-output.log"])?;
+    let all = format!("{journal}\n{log}");
+    Ok((
+        all.lines()
+            .filter(|line| {
+                line.contains("files put in place") || line.contains("paths put in place together")
+            })
+            .count(),
+        all,
+    ))
+}
+
+#[test]
+fn cloud_init_and_the_unit_together_are_one_run() -> Outcome {
+    let (_workspace, disk) = image()?;
+    let cloud = Cloud::prod()?;
+    let host = cloud.boot(disk)?;
+    let (runs, log) = runs(&host)?;
+    assert_eq!(runs, 1, "{log}");
+    let script = host.output(&["sh", "-c", "head -n1 /var/lib/cloud/instance/scripts/part-001"])?;
+    assert_eq!(script.trim(), "#!/usr/local/bin/bootstrap-agent run", "cloud-init has the script");
+    let second = ["this boot has had its run already", "another process runs the boot"];
+    assert!(second.iter().any(|line| log.contains(line)), "the other start found that out: {log}");
+    assert_eq!(status_of(&host)?["state"], "done");
+    assert_eq!(cloud.get("/")?.status, 200);
+    Ok(())
+}
+
+#[test]
+fn cloud_init_alone_brings_the_host_up() -> Outcome {
+    let (_workspace, disk) = image()?;
+    // The unit is not enabled, and nginx does not wait for it.
+    fs::remove_file(disk.tree().join("etc/systemd/system/multi-user.target.wants/bootstrap-agent.service"))?;
+    fs::remove_dir_all(disk.tree().join("etc/systemd/system/nginx.service.d"))?;
+    let cloud = Cloud::prod()?;
+    let host = cloud.boot(disk)?;
+    let (runs, log) = runs(&host)?;
+    assert_eq!(runs, 1, "{log}");
+    assert_eq!(status_of(&host)?["state"], "done", "{log}");
+    assert!(!host.is_active("bootstrap-agent.service")?, "it was cloud-init");
+    let page = cloud.get("/")?;
+    assert!(page.status == 200 && page.body.contains("Hello from prod"), "{page:?}");
+    Ok(())
+}
