@@ -81,7 +81,9 @@ impl Node {
             Value::Boolean(value) => format!("the boolean `{value}`"),
             Value::Integer(value) => format!("the number `{value}`"),
             Value::Float(value) => format!("the number `{value}`"),
-            Value::String(text) | Value::Rendered(text) => format!("the string `{}`", shorten(text)),
+            Value::String(text) => format!("the string `{}`", shorten(text)),
+            // What a template came to may be a secret, of which a part would be one too.
+            Value::Rendered(_) => "a string that was rendered".into(),
             Value::List(elements) => format!("a list of {}", elements.len()),
             Value::Map(entries) => format!("a mapping of {}", entries.len()),
         }

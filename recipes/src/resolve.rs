@@ -179,8 +179,15 @@ fn step(recipe: &Recipe, declaration: &Declaration, scope: &Scope) -> Result<Opt
         declaration.kind.build(&fields, &context).map_err(|problem| problem.at(&declaration.at))?;
     let label = match &declaration.name {
         Some(name) => {
-            let name = render(name, scope)?;
-            name.as_str("a name")?.to_owned()
+            let rendered = render(name, scope)?;
+            let is_open =
+                |masked: &Scope| render(name, masked).is_ok_and(|masked| masked.value == rendered.value);
+            if !scope.masked().is_none_or(is_open) {
+                let problem =
+                    Problem::new("a secret may not be used in the `name` of a resource").at(&name.at);
+                return Err(problem.help("names are shown in plans, events and logs"));
+            }
+            rendered.as_str("a name")?.to_owned()
         }
         None => format!("{} {}", declaration.kind.name, resource.subject()),
     };
@@ -248,24 +255,38 @@ fn find_contradictions(resolved: &Resolved, problems: &mut Problems) {
     }
 }
 
-/// The units that a recipe keeps running, found before the values it will see are known. Those of an image's
-/// boot recipes have to wait for the agent.
+/// The units that a recipe has something to do with: that it enables or keeps running, or that its handlers
+/// reload, found before the values it will see are known. Those of an image's boot recipes have to wait for
+/// the agent.
 ///
 /// # Errors
-/// When the name of one depends on values that only the boot will bring.
+/// When the name or the state of one depends on values that only the boot will bring.
 pub fn running_services(used: &RecipeUse, scope: &Scope) -> Result<Vec<String>, Problem> {
     let scope = scope.clone().with("inputs", Json::Object(used.inputs.clone()));
     let mut services = Vec::new();
-    for declaration in used.recipe.resources.iter().filter(|declaration| declaration.kind.name == "service") {
+    let help = "which services of boot recipes wait for the agent has to be known when the image is baked";
+    let handlers = used.recipe.handlers.iter().map(|(_, declaration)| declaration);
+    let declarations = used.recipe.resources.iter().chain(handlers);
+    for declaration in declarations.filter(|declaration| declaration.kind.name == "service") {
         let Value::Map(fields) = &declaration.fields.value else { continue };
         let field = |name: &str| fields.iter().find(|(key, _)| key.name == name).map(|(_, node)| node);
-        let is_running = |node: &Node| matches!(&node.value, Value::String(state) if state == "running");
-        let (Some(name), true) = (field("name"), field("state").is_some_and(is_running)) else { continue };
+        let Some(name) = field("name") else { continue };
         let items = declaration.for_each.as_ref().map(|each| elements(each, &scope)).transpose();
-        for item in items.map(|items| items.unwrap_or_else(|| vec![Json::Null])).unwrap_or_default() {
-            let rendered = render(name, &scope.clone().with("item", item)).map_err(|problem| {
-                problem.help("services of boot recipes need names that are known when the image is baked")
-            })?;
+        for item in items.map_err(|problem| problem.help(help))?.unwrap_or_else(|| vec![Json::Null]) {
+            let scope = scope.clone().with("item", item);
+            let known = |node: &Node| render(node, &scope).map_err(|problem| problem.help(help));
+            let says = |name: &str, wanted: &[Json]| {
+                field(name)
+                    .map(known)
+                    .transpose()
+                    .map(|node| node.is_some_and(|node| wanted.contains(&node.to_json())))
+            };
+            if !says("state", &["running".into(), "reloaded".into(), "restarted".into()])?
+                && !says("enabled", &[true.into()])?
+            {
+                continue;
+            }
+            let rendered = known(name)?;
             services.push(full_name(rendered.as_str("the name of a unit")?));
         }
     }
@@ -430,11 +451,39 @@ handlers:
 - service: { name: \"{{ item }}\", state: running }
   for_each: [a, b.timer]
 - service: { name: stopped, state: stopped }
+- service: { name: enabled, enabled: true }
+- service: { name: disabled, enabled: false }
 - file: { path: /etc/a, content: \"{{ parameters.x }}\" }
 ";
-        assert_eq!(services(several).expect("known"), ["a.service", "b.timer", "nginx.service"]);
+        assert_eq!(
+            services(several).expect("known"),
+            ["a.service", "b.timer", "enabled.service", "nginx.service"]
+        );
         let unknown = services("- service: { name: \"{{ parameters.x }}\", state: running }");
         insta::assert_snapshot!(unknown.expect_err("not known").located(), @"example/recipe.yaml:2:26: `parameters.x` is not defined; valid are `inputs` and `item`");
+        assert!(services("- service: { name: a, state: \"{{ parameters.x }}\" }").is_err());
+        assert!(
+            services(
+                "- service: { name: \"{{ item }}\", state: running }\n  for_each: \"{{ parameters.x }}\""
+            )
+            .is_err()
+        );
+        let reloaded = "- file: { path: /etc/a, content: a }\n  notify: reload nginx\nhandlers:\n  reload nginx: { service: { name: nginx, state: reloaded } }\n";
+        let recipe =
+            std::sync::Arc::new(Example::recipe(&format!("resources:\n{reloaded}")).load().expect("valid"));
+        let used = RecipeUse { recipe, inputs: serde_json::Map::new(), stage: 0 };
+        let scope = Scope::new(serde_json::Map::new());
+        assert_eq!(running_services(&used, &scope).expect("known"), ["nginx.service"]);
+    }
+
+    #[test]
+    fn a_secret_in_a_name_is_refused() {
+        let named = "- file: { path: /etc/a, content: a }\n  name: \"{{ secrets.password }}\"\n";
+        let problems = Example::resources(named).secret("hunter2").problems();
+        assert!(
+            problems.contains("a secret may not be used in the `name`") && !problems.contains("hunter2"),
+            "{problems}"
+        );
     }
 
     #[test]

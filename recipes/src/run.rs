@@ -10,7 +10,7 @@ use miette::{Diagnostic, LabeledSpan, SourceCode};
 use crate::change::Change;
 use crate::error::Problem;
 use crate::event::{Event, Outcome, Summary};
-use crate::op::Op;
+use crate::op::{Op, UnitAction};
 use crate::plan::{Guards, handler_id, is_file, is_foundation, plan_with_pending};
 use crate::resolve::{Resolved, ResolvedRecipe, Step};
 use crate::resource::Claim;
@@ -173,6 +173,9 @@ struct Run<'a> {
     pending: BTreeSet<String>,
     /// The resources that were changed before their turn.
     changed: BTreeSet<String>,
+    /// A commit of files to which more belong that could not be put in place with it: it is told of when
+    /// they are there too.
+    untold: Option<usize>,
     summary: Summary,
 }
 
@@ -180,7 +183,14 @@ impl<'a> Run<'a> {
     fn new(machine: &'a mut dyn Machine, events: &'a mut dyn FnMut(Event)) -> Result<Self, RunError> {
         machine.begin().map_err(RunError::state)?;
         let pending = machine.pending_handlers().map_err(RunError::state)?.into_iter().collect();
-        Ok(Self { machine, events, pending, changed: BTreeSet::new(), summary: Summary::default() })
+        Ok(Self {
+            machine,
+            events,
+            pending,
+            changed: BTreeSet::new(),
+            untold: None,
+            summary: Summary::default(),
+        })
     }
 
     fn all(&mut self, resolved: &Resolved) -> Result<Summary, RunError> {
@@ -192,6 +202,7 @@ impl<'a> Run<'a> {
             }
             self.handlers(recipe)?;
         }
+        self.tell_of_commit();
         self.machine.sync().map_err(RunError::state)?;
         Ok(self.summary)
     }
@@ -241,6 +252,10 @@ impl<'a> Run<'a> {
     }
 
     fn perform(&mut self, step: &Step, op: &Op) -> Result<(), RunError> {
+        if let Op::Unit { action: UnitAction::Start | UnitAction::Restart | UnitAction::Reload, .. } = op {
+            // What is started may wait for the commit.
+            self.tell_of_commit();
+        }
         let Self { machine, events, .. } = self;
         let mut output = |line: &str| {
             events(Event::Output { resource: step.id.clone(), line: line.to_owned() });
@@ -316,7 +331,7 @@ impl<'a> Run<'a> {
         let pending: Vec<String> = self.pending.iter().cloned().collect();
         plan_with_pending(resolved, self.machine, Guards::Skip, &pending)?;
         self.foundations(resolved)?;
-        let (writes, steps) = self.files(resolved)?;
+        let FileOps { writes, steps, complete } = self.files(resolved)?;
         for (recipe, step) in steps {
             self.notify(recipe, &[step])?;
             self.changed.insert(step.id.clone());
@@ -330,8 +345,17 @@ impl<'a> Run<'a> {
             failure: Box::new(Failure::Perform { op: "put the files in place".into(), source }),
             place: None,
         })?;
-        (self.events)(Event::Committed { paths: writes.len() });
+        self.untold = Some(writes.len());
+        if complete {
+            self.tell_of_commit();
+        }
         Ok(())
+    }
+
+    fn tell_of_commit(&mut self) {
+        if let Some(paths) = self.untold.take() {
+            (self.events)(Event::Committed { paths });
+        }
     }
 
     /// Makes what files need to be there first, up to the first command.
@@ -355,32 +379,39 @@ impl<'a> Run<'a> {
     /// Every operation on files up to the first command, and the resources they are for.
     fn files<'r>(&self, resolved: &'r Resolved) -> Result<FileOps<'r>, RunError> {
         let mut simulated = Simulated::over(self.machine, Guards::Skip);
-        let (mut writes, mut steps) = (Vec::new(), Vec::new());
+        let mut found = FileOps { writes: Vec::new(), steps: Vec::new(), complete: false };
         for recipe in &resolved.recipes {
             for step in &recipe.resources {
                 let ops = match step.resource.plan(&simulated) {
                     Ok(ops) => ops,
-                    Err(PlanError::Unknown(_)) => return Ok((writes, steps)),
+                    Err(PlanError::Unknown(_)) => return Ok(found),
                     Err(error) => return Err(RunError::planning(step, error)),
                 };
                 if ops.iter().any(|op| matches!(op, Op::Run(_))) {
-                    return Ok((writes, steps));
+                    return Ok(found);
                 }
                 // Services start only after the commit: what they would make does not stand in its way.
                 let before_commit = ops.iter().filter(|op| !matches!(op, Op::Unit { .. }));
                 before_commit.for_each(|op| simulated.foresee(op));
                 if !ops.is_empty() && ops.iter().all(is_file) {
-                    writes.extend(ops);
-                    steps.push((recipe, step));
+                    found.writes.extend(ops);
+                    found.steps.push((recipe, step));
                 }
             }
         }
-        Ok((writes, steps))
+        found.complete = true;
+        Ok(found)
     }
 }
 
-/// Operations on files, and the resources that they are for.
-type FileOps<'a> = (Vec<Op>, Vec<(&'a ResolvedRecipe, &'a Step)>);
+/// What can be put in place together.
+struct FileOps<'a> {
+    writes: Vec<Op>,
+    /// The resources that they are for.
+    steps: Vec<(&'a ResolvedRecipe, &'a Step)>,
+    /// Whether no resource behind them has to wait for what only its turn can tell.
+    complete: bool,
+}
 
 #[cfg(test)]
 mod tests {
@@ -555,7 +586,7 @@ handlers:
         assert_eq!(fake.pending_handlers().expect("read"), ["example/reload nginx"]);
         fake.heal();
         Example::recipe(&changed).converge(&mut fake).expect("it converges");
-        let reload = Op::Unit { name: "nginx.service".into(), action: crate::op::UnitAction::Reload };
+        let reload = Op::Unit { name: "nginx.service".into(), action: UnitAction::Reload };
         assert_eq!(fake.performed.last(), Some(&reload));
         assert_eq!(fake.pending_handlers().expect("read"), Vec::<String>::new());
     }
@@ -582,13 +613,28 @@ handlers:
         let (_, events) = example.run(&mut fake, Files::Together);
         insta::assert_snapshot!(names(&events).join("\n"), @"
         run started
-        committed 1
         Changed example: file /etc/a
         start example: command make-defaults
         Changed example: command make-defaults
         start example: file /etc/b
         Changed example: file /etc/b
+        committed 1
         Summary { unchanged: 0, changed: 3, handlers: 0 }
         ");
+    }
+
+    /// Services that wait for the files must not start on some of them.
+    #[test]
+    fn a_commit_with_files_to_follow_is_told_of_before_the_first_service_starts() {
+        let mut fake = host();
+        let text = SITE.replace("  - service:", "  - command: { argv: [make-defaults] }\n  - file: { path: /etc/behind, content: b }\n  - service:");
+        let (result, events) = Example::recipe(&text).run(&mut fake, Files::Together);
+        result.expect("it converges");
+        let names = names(&events);
+        let place = |wanted: &str| {
+            names.iter().position(|name| name == wanted).unwrap_or_else(|| panic!("{wanted}: {names:#?}"))
+        };
+        assert!(place("Changed example: file /etc/behind") < place("committed 2"));
+        assert!(place("committed 2") < place("Changed example: service nginx.service"));
     }
 }

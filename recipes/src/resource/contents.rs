@@ -23,6 +23,14 @@ impl Contents {
         if !self.content.is_secret() || facts.host().mode == Mode::Bake {
             return self.plan_at(facts, &self.path);
         }
+        if self.attributes.mode & 0o007 != 0 {
+            let message =
+                format!("`{}` has a secret in it, and its mode lets everybody read it", self.path.display());
+            return Err(PlanError::impossible_but(
+                message,
+                "name a `group` that may read it, with the mode \"0440\"",
+            ));
+        }
         let relative = self.path.strip_prefix("/").unwrap_or(&self.path);
         let kept = Path::new(SECRET_FILES).join(relative);
         let mut ops = Vec::new();

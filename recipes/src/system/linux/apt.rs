@@ -1,15 +1,23 @@
 //! apt and dpkg: one transaction, no questions, no services started, locks waited for.
 
 use std::path::Path;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
+use super::tree::Tree;
 use super::{Linux, failed};
 use crate::op::{Command, PackageRequest};
 use crate::system::{EntryKind, PerformError};
 
 /// While this says 101, invoke-rc.d and deb-systemd-invoke start nothing (Debian policy, 9.3.3.1).
 const POLICY: &str = "/usr/sbin/policy-rc.d";
+const POLICY_STAGED: &str = "/usr/sbin/.policy-rc.d.staged";
 const POLICY_TEXT: &str = "#!/bin/sh\n# Made by recipes while packages are installed.\nexit 101\n";
+
+/// How long the lock of another package manager is waited for, and how long between two looks at that of the
+/// package lists, which has no option for it.
+const LOCK_LIMIT: Duration = Duration::from_mins(5);
+const LOCK_PAUSE: Duration = Duration::from_secs(1);
 
 /// A transaction that takes longer than this hangs.
 const LIMIT: Duration = Duration::from_mins(30);
@@ -21,7 +29,7 @@ pub(super) fn install(
 ) -> Result<(), PerformError> {
     if !linux.lists_are_fresh {
         // Without this error mode apt-get ends with 0 although a list could not be had.
-        apt_get(linux, &["-o", "APT::Update::Error-Mode=any", "update"], output)?;
+        update(linux, output)?;
         linux.lists_are_fresh = true;
     }
     let without_services = |linux: &mut Linux, output: &mut dyn FnMut(&str)| {
@@ -76,6 +84,24 @@ fn configure_interrupted(linux: &Linux, output: &mut dyn FnMut(&str)) -> Result<
     linux.runner.run(&command(linux, argv.map(str::to_owned)), output)
 }
 
+/// Refreshes the package lists. `DPkg::Lock::Timeout` is not for their lock (apt 2.6), so it is waited for here.
+fn update(linux: &Linux, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
+    let until = Instant::now() + LOCK_LIMIT;
+    loop {
+        let mut is_locked = false;
+        let result = apt_get(linux, &["-o", "APT::Update::Error-Mode=any", "update"], &mut |line| {
+            is_locked |= line.contains("Could not get lock");
+            output(line);
+        });
+        match result {
+            Err(_) if is_locked && Instant::now() < until && !linux.runner.interrupter().is_interrupted() => {
+                sleep(LOCK_PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
 fn apt_get<S: AsRef<str>>(
     linux: &Linux,
     arguments: &[S],
@@ -86,7 +112,7 @@ fn apt_get<S: AsRef<str>>(
         "--yes",
         "--quiet",
         // The lock that another package manager holds is waited for; apt-get alone fails at once.
-        "-o=DPkg::Lock::Timeout=300",
+        &format!("-o=DPkg::Lock::Timeout={}", LOCK_LIMIT.as_secs()),
         "-o=Dpkg::Use-Pty=0",
         "-o=Dpkg::Options::=--force-confdef",
         "-o=Dpkg::Options::=--force-confold",
@@ -112,6 +138,18 @@ fn command(linux: &Linux, argv: impl IntoIterator<Item = String>) -> Command {
     command
 }
 
+/// Removes the policy that a run left which was cut off: with it no upgrade would restart anything.
+pub(super) fn forget_policy(tree: &Tree) -> Result<(), PerformError> {
+    let path = Path::new(POLICY);
+    let what = format!("remove `{POLICY}`");
+    match tree.read(path).map_err(failed(&what))? {
+        Some(text) if text == POLICY_TEXT.as_bytes() => {
+            tree.remove(path, &EntryKind::File).map_err(failed(what))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Maintainer scripts must not start what is not configured yet. A policy of somebody else's stays.
 fn keeping_services_stopped(
     linux: &mut Linux,
@@ -123,7 +161,10 @@ fn keeping_services_stopped(
     // One of ours is of a run that was cut off.
     let ours = match linux.tree.read(path).map_err(failed(what()))? {
         None => {
-            linux.tree.create(path, POLICY_TEXT.as_bytes(), 0, 0, 0o755).map_err(failed(what()))?;
+            // Under another name first: half of it would count as somebody else's.
+            let staged = Path::new(POLICY_STAGED);
+            linux.tree.create(staged, POLICY_TEXT.as_bytes(), 0, 0, 0o755).map_err(failed(what()))?;
+            linux.tree.rename(staged, path).map_err(failed(what()))?;
             true
         }
         Some(text) => text == POLICY_TEXT.as_bytes(),

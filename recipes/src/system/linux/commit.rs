@@ -88,15 +88,19 @@ pub(super) fn commit(
     output: &mut dyn FnMut(&str),
 ) -> Result<(), PerformError> {
     let mut moves: Vec<Move> = Vec::new();
-    if let Err(error) = stage_all(linux, ops, &mut moves, output) {
-        for step in &moves {
+    let staged = stage_all(linux, ops, &mut moves, output);
+    let journal = Journal { version: VERSION, moves };
+    if let Err(error) = staged.and_then(|()| write_journal(&linux.tree, &journal)) {
+        for step in &journal.moves {
             let _ = linux.tree.remove(&step.from, &EntryKind::File);
         }
         return Err(error);
     }
-    let journal = Journal { version: VERSION, moves };
-    write_journal(&linux.tree, &journal)?;
     finish(&linux.tree, &journal)?;
+    let writes_units = journal.moves.iter().any(|step| super::units::is_unit_path(&step.to));
+    if writes_units && linux.host.systemd {
+        super::units::reload_systemd(&linux.runner, output)?;
+    }
     for op in ops {
         if let Op::SetAttributes { path, attributes, .. } = op {
             let (uid, gid) = linux.owners(attributes)?;

@@ -52,6 +52,7 @@ struct Caches {
     accounts: OnceCell<Accounts>,
     packages: OnceCell<BTreeMap<String, String>>,
     active_units: OnceCell<BTreeSet<String>>,
+    /// By everything about the command: another folder or user gives another answer.
     guards: RefCell<BTreeMap<String, bool>>,
 }
 
@@ -70,7 +71,8 @@ impl Linux {
             runner: process::Runner::default(),
             caches: Caches::default(),
             lists_are_fresh: false,
-            units_are_stale: false,
+            // What an earlier run wrote, and was cut off before it told systemd, counts.
+            units_are_stale: true,
             lock: None,
         })
     }
@@ -233,15 +235,16 @@ impl Facts for Linux {
 
     fn succeeds(&self, command: &Command) -> Reading<bool> {
         let what = command.to_string();
-        if let Some(answer) = self.caches.guards.borrow().get(&what) {
+        let key = format!("{command:?}");
+        if let Some(answer) = self.caches.guards.borrow().get(&key) {
             return Ok(Known::Yes(*answer));
         }
         let failed = |source| FactsError { what: format!("the answer of `{what}`"), source };
         if !self.tree.is_host() {
             return Err(failed(io::ErrorKind::Unsupported.into()));
         }
-        let answer = self.runner.succeeds(command).map_err(failed)?;
-        self.caches.guards.borrow_mut().insert(what, answer);
+        let answer = self.runner.succeeds(&self.at_home(command)?).map_err(failed)?;
+        self.caches.guards.borrow_mut().insert(key, answer);
         Ok(Known::Yes(answer))
     }
 }
@@ -251,6 +254,7 @@ impl Machine for Linux {
         if self.lock.is_none() {
             self.lock = Some(state::lock(&self.tree)?);
             commit::roll_forward(&self.tree)?;
+            apt::forget_policy(&self.tree)?;
         }
         Ok(())
     }
@@ -334,9 +338,21 @@ impl Linux {
             }
             Op::Run(command) => {
                 self.needs_booted_root("run a command")?;
-                self.runner.run(command, output)
+                self.runner.run(&self.at_home(command)?, output)
             }
         }
+    }
+
+    /// A command that another user runs has the home of that user.
+    fn at_home(&self, command: &Command) -> Result<Command, FactsError> {
+        let mut command = command.clone();
+        if let Some(user) = command.user.as_deref().map(|name| self.accounts().map(|all| all.user(name)))
+            && let Some(user) = user?
+        {
+            let home = user.home.display().to_string();
+            command.environment.entry("HOME".into()).or_insert(home);
+        }
+        Ok(command)
     }
 
     fn act_on_unit(

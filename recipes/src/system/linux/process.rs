@@ -27,6 +27,9 @@ const GRACE: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, Default)]
 pub(super) struct Runner(Interrupter);
 
+/// How long a program that is asked to end may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Stops a run from another thread, such as one that waits for signals.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupter(Arc<Shared>);
@@ -45,6 +48,13 @@ impl Interrupter {
         let running = self.0.running.load(Ordering::SeqCst);
         if running > 0 {
             let _ = killpg(Pid::from_raw(running), Signal::SIGTERM);
+            let shared = Arc::clone(&self.0);
+            thread::spawn(move || {
+                thread::sleep(PATIENCE);
+                if shared.running.load(Ordering::SeqCst) == running {
+                    let _ = killpg(Pid::from_raw(running), Signal::SIGKILL);
+                }
+            });
         }
     }
 

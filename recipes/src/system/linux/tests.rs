@@ -352,3 +352,46 @@ mod process {
         assert!(runner.run(&shell("sleep 1000"), &mut |_| {}).is_err());
     }
 }
+
+#[test]
+fn the_answer_of_a_guard_is_that_of_its_folder() {
+    let folder = TempDir::new().expect("a folder");
+    fs::create_dir_all(folder.path().join("with/.venv")).expect("made");
+    fs::create_dir_all(folder.path().join("without")).expect("made");
+    let machine = Linux::open(Path::new("/"), Mode::Live).expect("this host");
+    let answers = ["with", "without", "with"].map(|name| {
+        let guard =
+            Command { directory: Some(folder.path().join(name)), ..Command::new(["test", "-e", ".venv"]) };
+        machine.succeeds(&guard).expect("it runs")
+    });
+    assert_eq!(answers, [Known::Yes(true), Known::Yes(false), Known::Yes(true)]);
+}
+
+#[test]
+fn the_mode_of_what_a_link_leads_to_is_not_changed() {
+    let small = Small::new();
+    fs::write(small.path("etc/target"), "x").expect("written");
+    fs::set_permissions(small.path("etc/target"), fs::Permissions::from_mode(0o600)).expect("set");
+    symlink("target", small.path("etc/link")).expect("linked");
+    let machine = small.machine();
+    let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
+    machine.tree.set_attributes(Path::new("/etc/link"), uid, gid, 0o666).expect("nothing to do");
+    assert_eq!(fs::metadata(small.path("etc/target")).expect("there").mode() & 0o7777, 0o600);
+    machine.tree.set_attributes(Path::new("/etc/target"), uid, gid, 0o4750).expect("set");
+    assert_eq!(fs::metadata(small.path("etc/target")).expect("there").mode() & 0o7777, 0o4750);
+}
+
+#[test]
+fn a_policy_that_a_run_left_is_removed_and_one_of_somebody_else_stays() {
+    let small = Small::new();
+    fs::create_dir_all(small.path("usr/sbin")).expect("made");
+    let policy = small.path("usr/sbin/policy-rc.d");
+    for (text, stays) in [
+        ("#!/bin/sh\n# Made by recipes while packages are installed.\nexit 101\n", false),
+        ("#!/bin/sh\nexit 101\n", true),
+    ] {
+        fs::write(&policy, text).expect("written");
+        small.machine().begin().expect("begun");
+        assert_eq!(policy.exists(), stays, "{text}");
+    }
+}

@@ -3,14 +3,15 @@
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat, renameat};
-use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, fstat, fstatat, mkdirat};
+use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, symlinkat, syncfs, unlinkat};
 
 use crate::system::EntryKind;
@@ -164,13 +165,16 @@ impl Tree {
     pub(super) fn set_attributes(&self, path: &Path, uid: u32, gid: u32, mode: u32) -> io::Result<()> {
         let place = self.place(path)?;
         let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-        fchownat(&place.directory, place.name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)?;
-        let stat = fstatat(&place.directory, place.name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
-        if stat.st_mode & 0o170_000 == 0o120_000 {
+        // One open for all: what is there now is what is changed, even if somebody puts a link in its place.
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let opened = openat(&place.directory, place.name, flags, Mode::empty())?;
+        fchownat(&opened, c"", uid, gid, AtFlags::AT_EMPTY_PATH)?;
+        if fstat(&opened)?.st_mode & 0o170_000 == 0o120_000 {
             return Ok(());
         }
-        let mode = Mode::from_bits_truncate(mode);
-        Ok(fchmodat(&place.directory, place.name, mode, FchmodatFlags::FollowSymlink)?)
+        // fchmod(2) refuses an O_PATH descriptor; its name in /proc is followed to just this file (proc(5)).
+        let name = format!("/proc/self/fd/{}", opened.as_raw_fd());
+        Ok(std::fs::set_permissions(name, std::fs::Permissions::from_mode(mode))?)
     }
 
     /// Puts one path in place of another, at once. Both are on the same file system.

@@ -31,6 +31,7 @@ pub(super) fn active(runner: &Runner) -> Result<BTreeSet<String>, FactsError> {
 /// Whether systemd has to be told when this path changes.
 pub(super) fn is_unit_path(path: &Path) -> bool {
     let folders = [
+        "/lib/systemd/system",
         "/etc/systemd/system",
         "/run/systemd/system",
         "/usr/local/lib/systemd/system",
