@@ -142,8 +142,10 @@ pub async fn bake<P: Platform>(
     report.event(&Event::BakeStarted { image: order.image.name.clone(), run: ledger.run().to_owned() });
     let mut bake = Bake { platform, order, step: None, timings: Vec::new() };
     let result = tokio::select! {
-        result = bake.steps(&mut ledger, report) => result.map_err(|failure| (failure, false)),
+        // What was told before this bake began, while another of the chain was undone, comes first.
+        biased;
         () = interrupted => Err((Failure::new("it was interrupted"), true)),
+        result = bake.steps(&mut ledger, report) => result.map_err(|failure| (failure, false)),
     };
     let step = bake.step;
     let undone = undo(platform, ledger, report).await;

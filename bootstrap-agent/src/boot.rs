@@ -79,13 +79,14 @@ pub async fn run<W: Write>(
             Turn::Ours(locks) => return Boot::new(settings, reporter, stop, status, locks).run().await,
             Turn::Theirs(waiting) => {
                 reporter.line("another process runs the boot; waiting for it");
-                waiting.until_committed().map_err(failed)?;
+                let committing = waiting.clone();
+                waited(stop, move || committing.until_committed()).await?.map_err(failed)?;
                 if state_of_this_boot(&status)
                     .is_some_and(|status| status.state == State::Committed || status.state == State::Done)
                 {
                     tell_systemd(&[NotifyState::Ready]);
                 }
-                waiting.until_ended().map_err(failed)?;
+                waited(stop, move || waiting.until_ended()).await?.map_err(failed)?;
                 match state_of_this_boot(&status) {
                     Some(Status { state: State::Done, .. }) => return Ok(()),
                     Some(Status { state: State::Failed, error: Some(failure), .. }) => return Err(failure),
@@ -97,12 +98,87 @@ pub async fn run<W: Write>(
     }
 }
 
+/// Waits for what blocks, in a thread of its own, unless this process is told to stop meanwhile.
+async fn waited<T: Send + 'static>(
+    stop: &Stop,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let (send, done) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || send.send(work()));
+    let ended = |message: &str| Failure { step: "wait".into(), message: message.into(), help: None };
+    tokio::select! {
+        result = done => result.map_err(|_| ended("the wait for the other run was lost")),
+        () = stop.told() => Err(ended("it was told to stop while it waited for the other run")),
+    }
+}
+
+/// What is left to do when the process that ran the boot is gone: unless the boot's run went well or another
+/// process goes on with it, the services that need it are stopped, and the status says so.
+///
+/// # Errors
+/// When it cannot be known or written how the run ended.
+pub fn stop_unfinished() -> std::io::Result<()> {
+    let Turn::Ours(_locks) = Locks::take(Path::new("/"))? else { return Ok(()) };
+    let file = StatusFile::below(Path::new("/"));
+    let status = state_of_this_boot(&file);
+    if status.as_ref().is_some_and(|status| status.state == State::Done) {
+        return Ok(());
+    }
+    // systemd waits for this program, so this program does not wait for systemd.
+    for service in services() {
+        let _ = Command::new("systemctl").args(["stop", "--no-block", "--", &service]).status();
+    }
+    match status {
+        Some(status) if status.state != State::Failed => cut_off(&file, status, "the run was cut off"),
+        _ => Ok(()),
+    }
+}
+
+/// Says of a run that did not come to its end that it failed, and where it was.
+fn cut_off(file: &StatusFile, mut status: Status, message: &str) -> std::io::Result<()> {
+    let step = status.steps.last().map_or_else(|| "start".into(), |step| format!("after {}", step.name));
+    let line = format!("bootstrap-agent: {step}: {message}");
+    status.state = State::Failed;
+    status.finished = Some(now());
+    status.error = Some(Failure { step, message: message.into(), help: None });
+    file.write(&status)?;
+    tell_console(&line);
+    Ok(())
+}
+
+/// Has a panic end as a failed run, with its place and without its message, in which a secret could be.
+pub fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic
+            .location()
+            .map_or_else(String::new, |place| format!(" at {}:{}", place.file(), place.line()));
+        let message = format!("the agent has a bug: it panicked{place}");
+        let file = StatusFile::below(Path::new("/"));
+        if let Some(status) = state_of_this_boot(&file).filter(|status| status.state != State::Done) {
+            let _ = cut_off(&file, status, &message);
+        }
+        let _ = writeln!(std::io::stderr(), "error: {message}");
+    }));
+}
+
+/// Where nobody can log in, the console is what is left (`GetConsoleOutput`).
+fn tell_console(line: &str) {
+    if let Ok(mut console) = std::fs::OpenOptions::new().write(true).open("/dev/console") {
+        let _ = write!(console, "{line}\r\n");
+    }
+}
+
+/// The units of this image that need a run to go well.
+fn services() -> Vec<String> {
+    Bundle::open(Path::new(BOOT_BUNDLE)).map(|bundle| bundle.manifest.services).unwrap_or_default()
+}
+
 fn state_of_this_boot(file: &StatusFile) -> Option<Status> {
     file.read().ok().flatten().filter(|status| status.boot_id == boot_id())
 }
 
 /// The kernel's number for this boot.
-fn boot_id() -> String {
+pub(crate) fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
@@ -123,7 +199,6 @@ struct Boot<'a, W> {
     locks: Locks,
     status: Status,
     metadata: Arc<Metadata>,
-    services: Vec<String>,
     began: Instant,
     /// Whether this run is the one that the status file is about: not before it is known that this boot
     /// has not had it already.
@@ -163,7 +238,6 @@ impl<'a, W: Write> Boot<'a, W> {
             locks,
             status,
             metadata,
-            services: Vec::new(),
             began: Instant::now(),
             is_decided: false,
         }
@@ -171,6 +245,11 @@ impl<'a, W: Write> Boot<'a, W> {
 
     async fn run(mut self) -> Result<(), Failure> {
         let earlier = state_of_this_boot(&self.file);
+        let was_up = earlier.as_ref().is_some_and(|earlier| earlier.state == State::Done);
+        if !was_up {
+            // What the last boot came to says nothing of this one.
+            self.write_status();
+        }
         let stop = self.stop;
         let result = tokio::select! {
             result = self.steps(earlier.as_ref()) => result,
@@ -186,11 +265,11 @@ impl<'a, W: Write> Boot<'a, W> {
             message: self.reporter.redactor().clean(&error.message),
             help: error.help,
         });
-        if !self.is_decided && earlier.is_some_and(|earlier| earlier.state == State::Done) {
+        if !self.is_decided && was_up {
             // Nothing was changed: what the earlier run came to is still so.
             return result;
         }
-        self.finish(result)
+        self.finish(result, was_up)
     }
 
     /// The steps. `Ok(true)` if this boot has had them already.
@@ -212,7 +291,6 @@ impl<'a, W: Write> Boot<'a, W> {
         self.status.environment = Some(config.environment.clone());
         self.status.role = Some(config.role.clone());
         self.status.config_digest = Some(digest);
-        self.services.clone_from(&bundle.manifest.services);
 
         let identity = self
             .timed("identify", async |boot| {
@@ -320,12 +398,13 @@ impl<'a, W: Write> Boot<'a, W> {
         }
     }
 
-    fn finish(mut self, result: Result<(), Failure>) -> Result<(), Failure> {
+    fn finish(mut self, result: Result<(), Failure>, was_up: bool) -> Result<(), Failure> {
         self.status.finished = Some(now());
         match &result {
             Ok(()) => self.status.state = State::Done,
             Err(failure) => {
-                if self.status.state == State::Committed {
+                // Until the commit, what an earlier run brought up serves on as it did.
+                if self.status.state == State::Committed || !was_up {
                     self.stop_services();
                 }
                 self.status.state = State::Failed;
@@ -336,18 +415,15 @@ impl<'a, W: Write> Boot<'a, W> {
         let line = self.console_line();
         let line = self.reporter.redactor().clean(&line);
         tell_systemd(&[NotifyState::Status(&line)]);
-        // Where nobody can log in, the console is what is left (GetConsoleOutput).
-        if let Ok(mut console) = std::fs::OpenOptions::new().write(true).open("/dev/console") {
-            let _ = write!(console, "{line}\r\n");
-        }
+        tell_console(&line);
         self.reporter.line(&line);
         result
     }
 
     /// A host that is not healthy must not serve.
     fn stop_services(&mut self) {
-        for service in &self.services {
-            let stopped = Command::new("systemctl").args(["stop", "--", service]).status();
+        for service in services() {
+            let stopped = Command::new("systemctl").args(["stop", "--", &service]).status();
             if !stopped.is_ok_and(|status| status.success()) {
                 self.reporter.line(&format!("failed to stop {service}"));
             }

@@ -27,6 +27,7 @@ pub enum Turn {
 }
 
 /// A run of another process.
+#[derive(Debug, Clone)]
 pub struct Waiting {
     run: PathBuf,
     commit: PathBuf,
@@ -41,14 +42,11 @@ impl Locks {
         let folder = root.join("run/bootstrap-agent");
         fs::create_dir_all(&folder)?;
         let (run, commit) = (folder.join("run.lock"), folder.join("commit.lock"));
-        match Flock::lock(open(&run)?, FlockArg::LockExclusiveNonblock) {
-            Ok(locked) => {
-                // Nobody holds this without `run` for longer than it takes to look.
-                let commit = lock(&commit)?;
-                Ok(Turn::Ours(Self { _run: locked, commit: Some(commit) }))
-            }
-            Err((_, Errno::EWOULDBLOCK)) => Ok(Turn::Theirs(Waiting { run, commit })),
-            Err((_, error)) => Err(error.into()),
+        // `commit` first: who has `run` without it has put its files in place.
+        let Some(committing) = try_lock(&commit)? else { return Ok(Turn::Theirs(Waiting { run, commit })) };
+        match try_lock(&run)? {
+            Some(running) => Ok(Turn::Ours(Self { _run: running, commit: Some(committing) })),
+            None => Ok(Turn::Theirs(Waiting { run, commit })),
         }
     }
 
@@ -73,6 +71,15 @@ impl Waiting {
     /// When the lock file cannot be opened.
     pub fn until_ended(&self) -> io::Result<()> {
         lock(&self.run).map(drop)
+    }
+}
+
+/// The lock; none if another process has it.
+fn try_lock(path: &Path) -> io::Result<Option<Flock<File>>> {
+    match Flock::lock(open(path)?, FlockArg::LockExclusiveNonblock) {
+        Ok(locked) => Ok(Some(locked)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, error)) => Err(error.into()),
     }
 }
 

@@ -14,10 +14,8 @@ impl Redactor {
     /// Learns values that must not be seen. Lines of a longer value count each for itself.
     pub fn learn(&mut self, values: &[String]) {
         for value in values {
-            let json = serde_json::to_string(value).unwrap_or_default();
-            let escaped = json.get(1..json.len().saturating_sub(1)).unwrap_or_default().to_owned();
-            let lines = value.lines().map(|line| line.trim().to_owned());
-            self.secrets.extend([value.clone(), escaped].into_iter().chain(lines));
+            let parts = [value.as_str()].into_iter().chain(value.lines().map(str::trim));
+            self.secrets.extend(parts.flat_map(|part| [part.to_owned(), escaped(part)]));
         }
         self.secrets.retain(|secret| secret.len() >= SHORTEST);
         self.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
@@ -28,6 +26,12 @@ impl Redactor {
     pub fn clean(&self, text: &str) -> String {
         self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, crate::values::MASK))
     }
+}
+
+/// As it is inside a JSON string.
+fn escaped(text: &str) -> String {
+    let json = serde_json::to_string(text).unwrap_or_default();
+    json.get(1..json.len().saturating_sub(1)).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -46,5 +50,6 @@ mod tests {
         assert_eq!(redactor.clean("pw=hunter2-long, hunter2; abc"), "pw=(secret), (secret); abc");
         assert_eq!(redactor.clean("x line one y"), "x (secret) y");
         assert_eq!(redactor.clean(r#"{"v":"line one\nline \"two\""}"#), r#"{"v":"(secret)"}"#);
+        assert_eq!(redactor.clean(r#"{"v":"line \"two\" alone"}"#), r#"{"v":"(secret) alone"}"#);
     }
 }

@@ -361,3 +361,39 @@ fn a_host_whose_agent_is_killed_does_not_serve() -> Outcome {
     assert_eq!(status_of(&host)?["state"], "done");
     Ok(())
 }
+
+/// A health check that the host never passes keeps the run going after its services have started.
+#[test]
+fn a_host_whose_agent_is_killed_half_way_stops_serving() -> Outcome {
+    let cloud = Cloud::prod()?;
+    cloud.metadata.change(|instance| {
+        let never = "health: [ { tcp: { address: \"127.0.0.1:9\", within: 300s } } ]";
+        let user_data = instance.user_data.take().unwrap_or_default();
+        let lines = user_data.lines().map(|line| if line.starts_with("health:") { never } else { line });
+        instance.user_data = Some(lines.collect::<Vec<_>>().join("\n"));
+    });
+    let host = cloud.boot(disk()?)?;
+    host.output(&[
+        "timeout",
+        "20",
+        "sh",
+        "-c",
+        "until systemctl is-active --quiet nginx; do sleep 0.1; done",
+    ])?;
+    assert_eq!(cloud.get("/")?.status, 200);
+    host.output(&["systemctl", "kill", "--signal=KILL", "bootstrap-agent.service"])?;
+    host.output(&[
+        "timeout",
+        "20",
+        "sh",
+        "-c",
+        "while systemctl is-active --quiet nginx; do sleep 0.1; done",
+    ])?;
+    assert!(cloud.get("/").is_err(), "nothing serves");
+    let status = host.run(&[AGENT, "status", "--format", "json"])?;
+    assert_eq!(status.status.code(), Some(1));
+    let status: Json = serde_json::from_slice(&status.stdout)?;
+    assert_eq!(status["state"], "failed");
+    assert_eq!(status["error"]["message"], "the run was cut off");
+    Ok(())
+}

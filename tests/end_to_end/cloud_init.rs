@@ -41,6 +41,13 @@ fn image() -> Result<(Workspace, Disk), Box<dyn std::error::Error>> {
     Ok((whole, Disk::of_image(&folder)?))
 }
 
+/// cloud-init asks for a token only where firmware says that it is on EC2, which no container can.
+fn cloud() -> std::io::Result<Cloud> {
+    let cloud = Cloud::prod()?;
+    cloud.metadata.change(|instance| instance.tokens_required = false);
+    Ok(cloud)
+}
+
 /// How often the boot was run: the agent says so once a run.
 fn runs(host: &Host) -> Result<(usize, String), Box<dyn std::error::Error>> {
     host.output(&["cloud-init", "status", "--wait"])?;
@@ -60,7 +67,7 @@ fn runs(host: &Host) -> Result<(usize, String), Box<dyn std::error::Error>> {
 #[test]
 fn cloud_init_and_the_unit_together_are_one_run() -> Outcome {
     let (_workspace, disk) = image()?;
-    let cloud = Cloud::prod()?;
+    let cloud = cloud()?;
     let host = cloud.boot(disk)?;
     let (runs, log) = runs(&host)?;
     assert_eq!(runs, 1, "{log}");
@@ -79,7 +86,7 @@ fn cloud_init_alone_brings_the_host_up() -> Outcome {
     // The unit is not enabled, and nginx does not wait for it.
     fs::remove_file(disk.tree().join("etc/systemd/system/multi-user.target.wants/bootstrap-agent.service"))?;
     fs::remove_dir_all(disk.tree().join("etc/systemd/system/nginx.service.d"))?;
-    let cloud = Cloud::prod()?;
+    let cloud = cloud()?;
     let host = cloud.boot(disk)?;
     let (runs, log) = runs(&host)?;
     assert_eq!(runs, 1, "{log}");

@@ -24,6 +24,8 @@ pub struct Instance {
     pub user_data: Option<String>,
     /// The name of its role; none if it has none.
     pub role: Option<String>,
+    /// Whether nothing is told without a token (`HttpTokens`).
+    pub tokens_required: bool,
 }
 
 impl Instance {
@@ -34,6 +36,7 @@ impl Instance {
             address: address.into(),
             user_data: Some(user_data.into()),
             role: Some("web".into()),
+            tokens_required: true,
         }
     }
 }
@@ -89,12 +92,16 @@ impl Metadata {
             let has_ttl = request.headers.contains_key("x-aws-ec2-metadata-token-ttl-seconds");
             return if has_ttl { (200, TOKEN.into()) } else { (400, String::new()) };
         }
-        if request.headers.get("x-aws-ec2-metadata-token").map(String::as_str) != Some(TOKEN) {
+        let instance = self.instance.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let token = request.headers.get("x-aws-ec2-metadata-token").map(String::as_str);
+        if token != Some(TOKEN) && (token.is_some() || instance.tokens_required) {
             return (401, String::new());
         }
-        let instance = self.instance.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let path = request.path.trim_end_matches('/');
-        pages(&instance).remove(path).map_or((404, String::new()), |body| (200, body))
+        // Of every version the pages are the same.
+        let path = request.path.trim_matches('/').split_once('/').map_or("", |(_, page)| page);
+        pages(&instance)
+            .remove(format!("/latest/{path}").trim_end_matches('/'))
+            .map_or((404, String::new()), |body| (200, body))
     }
 }
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::{
-    DONE, FAILED, Format, INTERRUPTED, ImageArguments, PlatformName, State, World, agent, fail, fail_with,
-    interrupted,
+    DONE, FAILED, Format, INTERRUPTED, ImageArguments, Interrupts, PlatformName, State, World, agent, fail,
+    fail_with,
 };
 use crate::agent::Agent;
 use crate::bake::{BakeError, Order, bake, input_digest};
@@ -56,6 +56,10 @@ impl Build {
             Ok(agent) => agent,
             Err(failure) => return fail(&failure),
         };
+        let mut interrupts = match Interrupts::listen() {
+            Ok(interrupts) => interrupts,
+            Err(failure) => return fail(&failure),
+        };
         let mut report: Box<dyn Report> = match self.format {
             Format::Human => Box::new(Human::new(self.verbose)),
             Format::Json => Box::new(Json),
@@ -82,7 +86,7 @@ impl Build {
                 Ok(ledger) => ledger,
                 Err(failure) => return fail(&failure),
             };
-            match bake(&platform, &order, ledger, &mut *report, interrupted()).await {
+            match bake(&platform, &order, ledger, &mut *report, interrupts.told()).await {
                 Ok(manifest) => before = Some((manifest, folder)),
                 Err(error) => return self.ended(&error),
             }

@@ -9,9 +9,10 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use miette::{Diagnostic, ReportHandler};
 use recipes::error::Problems;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::agent::{Agent, AgentError};
-use crate::failure::Failure;
+use crate::failure::{Failure, failed};
 use crate::image::Chain;
 use crate::platform::Local;
 
@@ -167,20 +168,26 @@ pub fn main(world: &World) -> u8 {
     }
 }
 
-/// Ends when this process is told to stop. To be told again changes nothing: undoing takes seconds, and ends.
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let listen = || Ok::<_, io::Error>((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?));
-    match listen() {
-        Ok((mut interrupt, mut terminate)) => {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            complain("interrupted: undoing what was created");
+/// Hears when this process is told to stop, from its beginning to its end. To be told twice changes nothing:
+/// undoing takes seconds, and ends.
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupts {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(failed("listen for signals"));
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    /// Ends when this process is told to stop.
+    async fn told(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
-        // Without handlers the process ends at once; `baker clean` undoes what it left.
-        Err(_) => std::future::pending().await,
+        complain("interrupted: undoing what was created");
     }
 }
 

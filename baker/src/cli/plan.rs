@@ -10,8 +10,8 @@ use recipes::system::Mode;
 
 use super::build::begin;
 use super::{
-    CHANGES, DONE, Format, INTERRUPTED, ImageArguments, PlatformName, State, World, agent, fail, fail_with,
-    interrupted,
+    CHANGES, DONE, Format, INTERRUPTED, ImageArguments, Interrupts, PlatformName, State, World, agent, fail,
+    fail_with,
 };
 use crate::bake::{plan_on_builder, undo};
 use crate::failure::Failure;
@@ -78,6 +78,7 @@ impl Plan {
         report: &mut dyn Report,
     ) -> Result<Option<Changes>, Failure> {
         let agent = agent(self.agent.as_deref(), world)?;
+        let mut interrupts = Interrupts::listen()?;
         let image = chain.image().ok_or_else(|| Failure::new("there is no image"))?;
         let uses: Vec<(RecipeUse, String)> =
             chain.images.iter().flat_map(|image| image.recipes.clone()).collect();
@@ -92,7 +93,7 @@ impl Plan {
                 let builder = platform.launch(prepared, &mut run).await?;
                 plan_on_builder(&platform.session(&builder), &agent, &bundle).await
             } => result.map(Some),
-            () = interrupted() => Ok(None),
+            () = interrupts.told() => Ok(None),
         };
         let undone = undo(platform, ledger, report).await;
         let plan = result?;

@@ -37,7 +37,8 @@ impl LocalSession {
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         for (name, value) in &self.environment {
-            command.arg(format!("--setenv={name}={value}"));
+            // By name only: a proxy's password is not for the list of processes.
+            command.arg(format!("--setenv={name}")).env(name, value);
         }
         command.arg("--").args(argv);
         // Ctrl-C is for baker, which ends what it started in order.

@@ -15,6 +15,7 @@ mod plan;
 mod run;
 mod seal;
 mod status;
+mod stop_unfinished;
 
 /// Everything went well.
 pub const DONE: u8 = 0;
@@ -43,6 +44,8 @@ enum Verb {
     Check(check::Check),
     Seal(seal::Seal),
     Status(status::Status),
+    #[command(hide = true)]
+    StopUnfinished(stop_unfinished::StopUnfinished),
 }
 
 /// What the program is told besides its arguments.
@@ -73,6 +76,7 @@ pub fn main(world: &World) -> u8 {
         Verb::Check(verb) => verb.run(),
         Verb::Seal(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
+        Verb::StopUnfinished(verb) => verb.run(),
     }
 }
 

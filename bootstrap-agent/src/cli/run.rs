@@ -31,8 +31,16 @@ pub(super) struct Run {
     format: Format,
 }
 
+/// What this process knows goes into no core file, and no other process may look into it (prctl(2)).
+fn keep_memory_private() {
+    let _ = nix::sys::prctl::set_dumpable(false);
+    let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
+}
+
 impl Run {
     pub(super) fn run(self, world: &World) -> u8 {
+        boot::report_panics();
+        keep_memory_private();
         let settings = Settings {
             file: self.file,
             metadata_endpoint: world.metadata_endpoint.clone().unwrap_or_else(|| ENDPOINT.into()),

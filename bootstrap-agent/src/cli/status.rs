@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::{DONE, FAILED, complain};
+use crate::boot::boot_id;
 use crate::report::Format;
 use crate::status::{State, Status as Record, StatusFile};
 
@@ -22,6 +23,11 @@ impl Status {
     pub(super) fn run(self) -> u8 {
         let file = StatusFile::below(Path::new(&self.root));
         let status = match file.read() {
+            // A disk may have been booted since, or cloned.
+            Ok(Some(status)) if self.root == Path::new("/") && status.boot_id != boot_id() => {
+                complain("this host has not been configured since it booted");
+                return FAILED;
+            }
             Ok(Some(status)) => status,
             Ok(None) => {
                 complain("this host has not been configured: there is no status");

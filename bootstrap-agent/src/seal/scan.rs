@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -100,8 +100,9 @@ const FILES: &[(&str, &str)] = &[
     (".kube/config", "credentials of a cluster"),
 ];
 
-/// No file with a leak is longer; the packages' libraries that are need not be read.
-const LONGEST: u64 = 32 * 1024 * 1024;
+/// A longer file is looked through in parts, which overlap by more than anything that is searched for.
+const PART: usize = 16 * 1024 * 1024;
+const OVERLAP: usize = 16 * 1024;
 
 /// Where nothing of the image is.
 const ELSEWHERE: &[&str] = &["proc", "sys", "dev", "run"];
@@ -135,12 +136,10 @@ pub fn scan(root: &Path) -> Result<Vec<Finding>, ScanError> {
                 folders.push(path);
             } else if metadata.is_file()
                 && metadata.len() > 0
-                && metadata.len() <= LONGEST
                 && ourselves != Some((metadata.dev(), metadata.ino()))
             {
-                let bytes = fs::read(&path).map_err(failed)?;
-                let found = look(inside, &bytes);
-                if !found.is_empty() && !packaged.has(inside, &bytes) && !packaged.has_source_of(inside) {
+                let found = look_through(inside, File::open(&path).map_err(failed)?, PART).map_err(failed)?;
+                if !found.is_empty() && !packaged.has(inside) && !packaged.has_source_of(inside) {
                     findings.extend(found);
                 }
             }
@@ -148,6 +147,31 @@ pub fn scan(root: &Path) -> Result<Vec<Finding>, ScanError> {
     }
     findings.sort();
     Ok(findings)
+}
+
+/// Looks at what is read, part by part. Of each kind of leak the first in a part is told.
+fn look_through(path: &Path, mut reader: impl Read, part: usize) -> io::Result<Vec<Finding>> {
+    let mut found: Vec<Finding> = Vec::new();
+    let (mut bytes, mut lines_before) = (Vec::new(), 0);
+    loop {
+        let kept = bytes.len();
+        let read = reader.by_ref().take((part - kept) as u64).read_to_end(&mut bytes)?;
+        if read == 0 && !(found.is_empty() && kept == 0) {
+            return Ok(found);
+        }
+        for mut finding in look(path, &bytes) {
+            finding.line = finding.line.map(|line| line + lines_before);
+            if !found.iter().any(|other| other.what == finding.what) {
+                found.push(finding);
+            }
+        }
+        if bytes.len() < part {
+            return Ok(found);
+        }
+        let passed = part - OVERLAP.min(part / 2);
+        lines_before += bytes[..passed].iter().filter(|&&byte| byte == b'\n').count();
+        bytes.drain(..passed);
+    }
 }
 
 fn look(path: &Path, bytes: &[u8]) -> Vec<Finding> {
@@ -213,13 +237,13 @@ struct LazyPackaged<'a> {
 
 impl LazyPackaged<'_> {
     /// Whether a package brought exactly this file.
-    fn has(&mut self, path: &Path, bytes: &[u8]) -> bool {
+    fn has(&mut self, path: &Path) -> bool {
         let root = self.root;
         let sums = self.sums.get_or_insert_with(|| sums(root));
         // dpkg may know a path under /lib that is under /usr/lib really.
         let name = path.to_string_lossy();
         let known = sums.get(name.as_ref()).or_else(|| sums.get(name.strip_prefix("usr/")?));
-        known.is_some_and(|sum| *sum == recipes::op::hex(&Md5::digest(bytes)))
+        known.is_some_and(|known| md5(&root.join(path)).is_ok_and(|sum| sum == *known))
     }
 
     /// Whether this is Python's byte code of a file that a package brought: the package's maintainer script
@@ -231,7 +255,18 @@ impl LazyPackaged<'_> {
         let (Some(module), Some(cache)) = (module, path.parent()) else { return false };
         let (true, Some(folder)) = (cache.ends_with("__pycache__"), cache.parent()) else { return false };
         let source = folder.join(format!("{module}.py"));
-        fs::read(self.root.join(&source)).is_ok_and(|bytes| self.has(&source, &bytes))
+        self.has(&source)
+    }
+}
+
+fn md5(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let (mut hash, mut buffer) = (Md5::new(), vec![0; 64 * 1024]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(recipes::op::hex(&hash.finalize())),
+            count => hash.update(&buffer[..count]),
+        }
     }
 }
 
@@ -282,6 +317,17 @@ mod tests {
             found("home/a/.ssh/authorized_keys", "x"),
             ["a key that logs in in /home/a/.ssh/authorized_keys"]
         );
+    }
+
+    /// Wherever the border between two parts is.
+    #[test]
+    fn a_long_file_is_looked_through_to_its_end() {
+        let text = format!("{}{}{}", "a line\n".repeat(40), key(), "\nanother line".repeat(40));
+        for part in 250..600 {
+            let found = look_through(Path::new("x"), text.as_bytes(), part).expect("read");
+            let shown: Vec<String> = found.iter().map(ToString::to_string).collect();
+            assert_eq!(shown, ["a private key in /x:41"], "{part}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
+use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use tokio::sync::Mutex;
@@ -97,5 +98,23 @@ impl ProvideCredentials for InstanceRole {
         Self: 'a,
     {
         future::ProvideCredentials::new(self.credentials())
+    }
+}
+
+/// Why a call failed, with all causes: the code and the message of the service, never the answer itself, in
+/// which a value could be.
+pub fn why<E, R>(error: &SdkError<E, R>) -> String
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    match error {
+        SdkError::ServiceError(context) => {
+            let code = context.err().code().unwrap_or("an error without a code");
+            let message = context.err().message().unwrap_or_default();
+            format!("{code}: {message}").trim_end_matches([':', ' ']).to_owned()
+        }
+        SdkError::ResponseError(_) => "the answer was not one of the service".into(),
+        other => crate::boot::chain(other),
     }
 }

@@ -1,7 +1,6 @@
 //! Parameters of SSM Parameter Store, by path.
 
 use aws_sdk_ssm::config::{BehaviorVersion, Region};
-use aws_sdk_ssm::error::DisplayErrorContext;
 use aws_sdk_ssm::types::ParameterType;
 use aws_sdk_ssm::{Client, Config};
 use serde_json::{Map, Value as Json};
@@ -50,7 +49,7 @@ pub async fn fetch(client: &Client, path: &str, calls: &mut u32) -> Result<Map<S
             .await
             .map_err(|error| {
                 let help = crate::values::permission_help(&error, "ssm:GetParametersByPath");
-                failed(DisplayErrorContext(&error).to_string(), help)
+                failed(aws::why(&error), help)
             })?;
         for parameter in page.parameters() {
             let (Some(name), Some(value)) = (parameter.name(), parameter.value()) else { continue };

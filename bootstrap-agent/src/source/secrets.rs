@@ -1,7 +1,6 @@
 //! Secrets of Secrets Manager.
 
 use aws_sdk_secretsmanager::config::{BehaviorVersion, Region};
-use aws_sdk_secretsmanager::error::DisplayErrorContext;
 use aws_sdk_secretsmanager::{Client, Config};
 use serde_json::Value as Json;
 
@@ -34,7 +33,7 @@ pub async fn fetch(client: &Client, id: &str, calls: &mut u32) -> Result<Json, F
                 error.as_service_error().is_some_and(aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError::is_resource_not_found_exception);
             missing.then(|| "create it, or correct its name in the user-data".into())
         });
-        failed(DisplayErrorContext(&error).to_string(), help)
+        failed(aws::why(&error), help)
     })?;
     let Some(text) = answer.secret_string() else {
         return Err(failed("it is binary, and only text is supported".into(), None));
@@ -53,14 +52,27 @@ pub async fn fetch(client: &Client, id: &str, calls: &mut u32) -> Result<Json, F
 }
 
 fn empty_part(value: &Json) -> Option<String> {
-    let is_empty =
-        |value: &Json| value.is_null() || value.as_str().is_some_and(|text| text.trim().is_empty());
+    empty_path(value).map(|path| match path.as_str() {
+        "" => "it".into(),
+        path => format!("its key `{path}`"),
+    })
+}
+
+/// The path, with dots, of the first value that is empty.
+fn empty_path(value: &Json) -> Option<String> {
+    let below = |key: &str, value: &Json| {
+        empty_path(value).map(|path| if path.is_empty() { key.to_owned() } else { format!("{key}.{path}") })
+    };
     match value {
-        Json::Object(entries) if entries.is_empty() => Some("it".into()),
-        Json::Object(entries) => {
-            entries.iter().find(|(_, value)| is_empty(value)).map(|(key, _)| format!("its key `{key}`"))
+        Json::Object(entries) if !entries.is_empty() => {
+            entries.iter().find_map(|(key, value)| below(key, value))
         }
-        value => is_empty(value).then(|| "it".into()),
+        Json::Array(elements) if !elements.is_empty() => {
+            elements.iter().enumerate().find_map(|(index, value)| below(&index.to_string(), value))
+        }
+        Json::Object(_) | Json::Array(_) | Json::Null => Some(String::new()),
+        Json::String(text) => text.trim().is_empty().then(String::new),
+        Json::Bool(_) | Json::Number(_) => None,
     }
 }
 
@@ -74,6 +86,8 @@ mod tests {
     fn what_is_empty_is_found() {
         assert_eq!(empty_part(&json!({ "a": "x", "b": " " })).as_deref(), Some("its key `b`"));
         assert_eq!(empty_part(&json!({})).as_deref(), Some("it"));
+        let nested = json!({ "db": { "hosts": ["a", ""] } });
+        assert_eq!(empty_part(&nested).as_deref(), Some("its key `db.hosts.1`"));
         assert_eq!(empty_part(&json!("")).as_deref(), Some("it"));
         assert_eq!(empty_part(&json!({ "a": 0 })), None);
     }

@@ -81,14 +81,15 @@ impl Platform for Local {
     }
 
     async fn prepare(&self, origin: &Origin, run: &mut Run<'_>) -> Result<(Prepared, String), Failure> {
+        // Undone newest first: the processes end before the tree that they are in goes.
+        let tree = run.ledger.folder().join("tree");
+        run.ledger.intend(Created::Path { path: tree.clone() }).map_err(failed("write the ledger"))?;
         let name = format!("{GROUP_PREFIX}{}", run.ledger.run());
         run.ledger
             .intend(Created::ControlGroup { name: name.clone() })
             .map_err(failed("write the ledger"))?;
         let group = ControlGroup::create(&name)?;
         let watch = group.watch()?;
-        let tree = run.ledger.folder().join("tree");
-        run.ledger.intend(Created::Path { path: tree.clone() }).map_err(failed("write the ledger"))?;
         let came_from = source::unpack(self, origin, &tree, &group, run).await?;
         Ok((Prepared { tree, group, watch }, came_from))
     }

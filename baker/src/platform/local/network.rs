@@ -30,14 +30,17 @@ impl Network {
         Self { path: path.to_owned(), processes: Vec::new() }
     }
 
-    /// A network with a way out through this machine, in user space. This machine itself cannot be reached.
+    /// A network with a way out through this machine, in user space. This machine's loopback and the metadata
+    /// service of the instance that it may be cannot be reached: whose user-data and role they are is not for
+    /// what is baked.
     ///
     /// # Errors
     /// When it cannot be made.
     pub async fn outbound(group: &ControlGroup) -> Result<Self, Failure> {
         let mut command = tools::command(group, "unshare");
         // It says that it is in its namespace: whoever joined it earlier would join the machine's.
-        command.args(["--net", "--", "sh", "-c", "echo; exec sleep infinity"]);
+        let script = "ip route add unreachable 169.254.0.0/16 && echo && exec sleep infinity";
+        command.args(["--net", "--", "sh", "-c", script]);
         let mut holder =
             command.stdout(Stdio::piped()).spawn().map_err(failed("make a network namespace"))?;
         until_it_speaks(&mut holder, "make a network namespace").await?;

@@ -15,6 +15,7 @@ use crate::report::Event;
 
 /// Each program and the Debian package that brings it.
 const NEEDED: &[(&str, &str)] = &[
+    ("ip", "iproute2"),
     ("mmdebstrap", "mmdebstrap"),
     ("nsenter", "util-linux"),
     ("slirp4netns", "slirp4netns"),

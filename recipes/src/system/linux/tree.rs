@@ -174,7 +174,7 @@ impl Tree {
         }
         // fchmod(2) refuses an O_PATH descriptor; its name in /proc is followed to just this file (proc(5)).
         let name = format!("/proc/self/fd/{}", opened.as_raw_fd());
-        Ok(std::fs::set_permissions(name, std::fs::Permissions::from_mode(mode))?)
+        std::fs::set_permissions(name, std::fs::Permissions::from_mode(mode))
     }
 
     /// Puts one path in place of another, at once. Both are on the same file system.
