@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use testbed::binaries;
+use testbed::cloud::USER_DATA;
 
 use crate::Outcome;
 
@@ -99,7 +100,7 @@ fn files_stay_short() {
 #[test]
 fn the_agent_is_one_small_static_file() -> Outcome {
     let agent = binaries::agent()?;
-    // DESIGN: under 10 MB.
+    // What a host has to download and to page in at every boot (ARCHITECTURE.md, invariants).
     assert!(fs::metadata(&agent)?.len() < 10_000_000);
     let dynamic = Command::new("readelf").args(["--dynamic", "--wide"]).arg(&agent).output()?;
     assert!(!String::from_utf8_lossy(&dynamic.stdout).contains("NEEDED"), "it needs no library");
@@ -124,6 +125,10 @@ fn the_readme_tells_the_truth() -> Outcome {
         }
     }
     assert!(targets >= 2);
+    let definition = fs::read_to_string(project.join("images/web.yaml"))?;
+    assert!(readme.contains(&definition), "images/web.yaml is as the README shows it");
+    let user_data = USER_DATA.lines().filter(|line| !line.starts_with("# "));
+    assert!(readme.contains(&user_data.collect::<Vec<_>>().join("\n")), "so is the user-data that is tested");
     for (program, path) in [("baker", binaries::baker()?), ("bootstrap-agent", binaries::agent()?)] {
         let help = Command::new(&path).arg("--help").output()?;
         let help = String::from_utf8(help.stdout)?;

@@ -56,7 +56,7 @@ fn demo() -> Result<(), Box<dyn Error>> {
         host.output(&["journalctl", "--no-pager", "--unit", "bootstrap-agent"])?,
     )?;
     let status: Json = serde_json::from_str(&status)?;
-    where_it_came_from(&host, &cloud)?;
+    where_it_came_from(&host, &cloud, &status)?;
     timelines(&output, &status)?;
     let disk = host.power_off()?;
     fs::write(demo.join("console.txt"), disk.console()?)?;
@@ -102,12 +102,12 @@ fn wait_until_up(host: &Host) -> Result<(), Box<dyn Error>> {
     Err(format!("the host did not come up:\n{journal}").into())
 }
 
-fn where_it_came_from(host: &Host, cloud: &Cloud) -> Result<(), Box<dyn Error>> {
+fn where_it_came_from(host: &Host, cloud: &Cloud, status: &Json) -> Result<(), Box<dyn Error>> {
     heading("What came from where");
     let rows = [
         ("nginx, its hardening, the firewall", "baked into the image"),
-        ("title, greeting, database host", "SSM Parameter Store, /acme/prod/web/"),
-        ("database user and password", "Secrets Manager, acme/prod/db"),
+        ("title, greeting, database host", status["fetched"][0].as_str().unwrap_or_default()),
+        ("database user and password", status["fetched"][1].as_str().unwrap_or_default()),
         ("environment, role", "user-data"),
         ("instance id, type, zone", "instance metadata (IMDSv2)"),
     ];
