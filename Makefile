@@ -63,7 +63,7 @@ test-end-to-end: build ## Bakes and boots in containers; needs root
 	  echo "help: run \`make test-end-to-end\` as root, or \`make test-unit\`, which needs none" >&2
 	  exit 1
 	fi
-	CARGO_TARGET_$(GNU)_RUNNER="$(SUDO)" cargo nextest run --package testbed
+	CARGO_TARGET_$(GNU)_RUNNER="$(or $(SUDO),env)" cargo nextest run --package testbed
 
 .PHONY: lint
 lint: ## Formatting, clippy, and the rules for dependencies
