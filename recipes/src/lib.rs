@@ -26,6 +26,7 @@ pub mod recipe;
 pub mod resolve;
 pub mod resource;
 pub mod run;
+pub mod services;
 pub mod source;
 pub mod system;
 pub mod template;
