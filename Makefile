@@ -65,6 +65,11 @@ test-end-to-end: build ## Bakes and boots in containers; needs root
 	fi
 	CARGO_TARGET_$(GNU)_RUNNER="$(or $(SUDO),env)" cargo nextest run --package testbed
 
+.PHONY: bench
+bench: setup build ## Measure a run in which nothing is to be changed, against Ansible
+	@.venv/bin/pip install --quiet --disable-pip-version-check 'ansible-core<2.20'
+	cargo run --release --package testbed --bin bench
+
 .PHONY: lint
 lint: ## Formatting, clippy, and the rules for dependencies
 	@cargo fmt --all --check
