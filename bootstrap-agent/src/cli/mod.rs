@@ -115,3 +115,20 @@ impl std::fmt::Debug for Shown<'_> {
         miette::MietteHandlerOpts::new().build().debug(self.0, formatter)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// A change of the interface shows in review.
+    #[test]
+    fn help_is_as_reviewed() {
+        let mut command = Arguments::command().term_width(100);
+        command.build();
+        let verbs = command.get_subcommands_mut().filter(|verb| verb.get_name() != "help");
+        let texts: Vec<String> = verbs.map(|verb| verb.render_long_help().to_string()).collect();
+        insta::assert_snapshot!(texts.join("\n----\n\n"));
+    }
+}
