@@ -55,6 +55,7 @@ test: setup lint test-unit test-end-to-end ## All tests, as CI runs them
 .PHONY: test-unit
 test-unit: ## Unit tests, and the engine on machines in memory; needs no root
 	@cargo nextest run --workspace --exclude testbed
+	cargo test --quiet --doc --package recipes
 
 .PHONY: test-end-to-end
 test-end-to-end: build ## Bakes and boots in containers; needs root

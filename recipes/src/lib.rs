@@ -8,6 +8,49 @@
 //! A [`resource`] reads [`system::Facts`] and returns [`op::Op`]s; one place performs them
 //! ([`system::Machine`]). So a dry run has no second code path. The engine has no network, prints
 //! nothing, and reads neither the environment nor the clock.
+//!
+//! Used by itself, on a folder that looks like a small host:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use recipes::bundle::with_facts;
+//! use recipes::plan::{Guards, plan};
+//! use recipes::recipe::Recipe;
+//! use recipes::resolve::{RecipeUse, resolve};
+//! use recipes::run::{Files, converge};
+//! use recipes::system::linux::Linux;
+//! use recipes::system::{Facts, Mode};
+//! use recipes::template::Scope;
+//! use serde_json::Map;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let (root, folder) = (tempfile::tempdir()?, tempfile::tempdir()?);
+//! # for path in ["etc", "run", "usr/lib", "var/lib"] { std::fs::create_dir_all(root.path().join(path))?; }
+//! # std::fs::write(root.path().join("usr/lib/os-release"), "ID=debian\n")?;
+//! # let me = std::process::id().to_string();
+//! # let me = std::fs::read_to_string(format!("/proc/{me}/status"))?;
+//! # let id = |name: &str| me.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next().map(str::to_owned)).unwrap_or_default();
+//! # let (owner, group) = (id("Uid:"), id("Gid:"));
+//! # std::fs::create_dir(folder.path().join("greeting"))?;
+//! # std::fs::write(folder.path().join("greeting/recipe.yaml"), format!("resources:\n  - file: {{ path: /etc/motd, content: \"hello\\n\", owner: \"{owner}\", group: \"{group}\" }}\n"))?;
+//! // recipes/greeting/recipe.yaml: resources: [ { file: { path: /etc/motd, content: "hello\n" } } ]
+//! let recipe = Recipe::load(&folder.path().join("greeting"), "greeting").map_err(|problems| problems.to_string())?;
+//! let uses = [RecipeUse { recipe: Arc::new(recipe), inputs: Map::new(), stage: 0 }];
+//!
+//! let mut machine = Linux::open(root.path(), Mode::Live)?;
+//! let scope = with_facts(&Scope::new(Map::new()), machine.host());
+//! let resolved = resolve(&uses, &scope).map_err(|problems| problems.to_string())?;
+//!
+//! let before = plan(&resolved, &machine, Guards::Skip)?;
+//! assert!(before.to_string().contains("create /etc/motd"));
+//!
+//! let summary = converge(&resolved, &mut machine, Files::InTurn, &mut |event| drop(event))?;
+//! assert_eq!(summary.changed, 1);
+//! assert_eq!(std::fs::read_to_string(root.path().join("etc/motd"))?, "hello\n");
+//! assert!(plan(&resolved, &machine, Guards::Skip)?.is_empty());
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod bundle;
 pub mod change;
