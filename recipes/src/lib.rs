@@ -52,6 +52,7 @@
 //! # }
 //! ```
 
+pub mod ahead;
 pub mod bundle;
 pub mod change;
 pub mod check;
@@ -69,7 +70,7 @@ pub mod recipe;
 pub mod resolve;
 pub mod resource;
 pub mod run;
-pub mod services;
+
 pub mod source;
 pub mod system;
 pub mod template;

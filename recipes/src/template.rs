@@ -107,6 +107,17 @@ impl Templates {
         self.sources.keys().map(String::as_str)
     }
 
+    /// Looks whether every input and fact that a template asks for exists, which can be known before any
+    /// other value is.
+    ///
+    /// # Errors
+    /// Says where one asks for an input or a fact that does not exist.
+    pub fn check(&self, scope: &Scope) -> Result<(), Problem> {
+        self.sources.values().try_for_each(|source| {
+            check_references(&source.text, scope).map_err(|unknown| unknown.problem(&Place::File(source)))
+        })
+    }
+
     /// Renders a template file.
     ///
     /// # Errors
@@ -118,12 +129,25 @@ impl Templates {
                 Problem::new(format!("there is no template `{name}`")).help(did_you_mean(name, &names))
             );
         };
-        for source in self.sources.values() {
-            check_references(&source.text, scope).map_err(|unknown| unknown.problem(&Place::File(source)))?;
-        }
+        self.check(scope)?;
         self.tera.render(name, &scope.context).map_err(|error| {
             explain(&error, &Place::File(named_file(&error, &self.sources).unwrap_or(source)))
         })
+    }
+}
+
+/// Looks whether every input and fact that a string in a tree asks for exists.
+///
+/// # Errors
+/// Says where one asks for an input or a fact that does not exist.
+pub(crate) fn check(node: &Node, scope: &Scope) -> Result<(), Problem> {
+    match &node.value {
+        Value::String(text) => {
+            check_references(text, scope).map_err(|unknown| unknown.problem(&Place::Node(node, text)))
+        }
+        Value::List(elements) => elements.iter().try_for_each(|element| check(element, scope)),
+        Value::Map(entries) => entries.iter().try_for_each(|(_, value)| check(value, scope)),
+        _ => Ok(()),
     }
 }
 

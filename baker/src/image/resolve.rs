@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use recipes::ahead::{check_ahead, running_services};
 use recipes::bundle::{self, Contents, with_facts};
 use recipes::check::Check;
 use recipes::error::{Problem, Problems, did_you_mean};
@@ -13,7 +14,6 @@ use recipes::input;
 use recipes::node::{Key, Node, Value};
 use recipes::recipe::Recipe;
 use recipes::resolve::{RecipeUse, resolve};
-use recipes::services::running_services;
 use recipes::source::Location;
 use recipes::system::{Host, Mode, Os};
 use recipes::template::Scope;
@@ -197,6 +197,7 @@ impl BakePlan {
         let live = with_facts(&Scope::new(Map::new()), &host(suite, Mode::Live));
         let mut services = Vec::new();
         for (used, _) in boot.iter().flatten() {
+            problems.keep(check_ahead(used, &live));
             services.extend(problems.keep(running_services(used, &live)).unwrap_or_default());
         }
         services.sort();

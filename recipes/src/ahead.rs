@@ -1,12 +1,13 @@
-//! Which units the boot recipes of an image have something to do with.
+//! What is known of the boot recipes of an image before the values are that they will see.
 
 use serde_json::Value as Json;
 
-use crate::error::Problem;
+use crate::error::{Problem, Problems, did_you_mean};
 use crate::node::{Node, Value};
+use crate::recipe::{Declaration, Recipe};
 use crate::resolve::{RecipeUse, elements};
 use crate::system::units::full_name;
-use crate::template::{Scope, render};
+use crate::template::{Scope, check, render};
 
 /// The units that a recipe has something to do with: that it enables or keeps running, or that its handlers
 /// reload, found before the values it will see are known. Those of an image's boot recipes have to wait for
@@ -46,6 +47,44 @@ pub fn running_services(used: &RecipeUse, scope: &Scope) -> Result<Vec<String>, 
     services.sort();
     services.dedup();
     Ok(services)
+}
+
+/// Finds mistakes that would otherwise show at the first boot: inputs and facts that do not exist, and files
+/// and templates that the recipe does not have.
+///
+/// # Errors
+/// Each mistake at its place.
+pub fn check_ahead(used: &RecipeUse, scope: &Scope) -> Result<(), Problems> {
+    let scope = scope.clone().with("inputs", Json::Object(used.inputs.clone()));
+    let recipe = &used.recipe;
+    let mut problems = Problems::new();
+    problems.keep(recipe.templates().check(&scope));
+    let handlers = recipe.handlers.iter().map(|(_, declaration)| declaration);
+    for declaration in recipe.resources.iter().chain(handlers) {
+        let parts = [Some(&declaration.fields), declaration.name.as_ref(), declaration.for_each.as_ref()];
+        for part in parts.into_iter().flatten() {
+            problems.keep(check(part, &scope));
+        }
+        problems.keep(source_exists(recipe, declaration));
+    }
+    problems.unless_any(())
+}
+
+/// Whether the recipe has the file or template that a `source` names, if it is named plainly.
+fn source_exists(recipe: &Recipe, declaration: &Declaration) -> Result<(), Problem> {
+    let Value::Map(fields) = &declaration.fields.value else { return Ok(()) };
+    let Some((_, node)) = fields.iter().find(|(key, _)| key.name == "source") else { return Ok(()) };
+    let Value::String(name) = &node.value else { return Ok(()) };
+    let (is_plain, is_template) = (!name.contains('{'), declaration.kind.name == "template");
+    let names: Vec<&str> = recipe.templates().names().collect();
+    if is_plain && is_template && !names.contains(&name.as_str()) {
+        let problem = Problem::new(format!("there is no template `{name}`")).at(&node.at);
+        return Err(problem.help(did_you_mean(name, &names)));
+    }
+    if is_plain && declaration.kind.name == "file" {
+        return recipe.file(name).map(drop).map_err(|problem| problem.at(&node.at));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -91,5 +130,29 @@ mod tests {
         let used = RecipeUse { recipe, inputs: serde_json::Map::new(), stage: 0 };
         let scope = Scope::new(serde_json::Map::new());
         assert_eq!(running_services(&used, &scope).expect("known"), ["nginx.service"]);
+    }
+
+    #[test]
+    fn what_can_be_known_to_be_wrong_is_found_before_the_values_are_there() {
+        let text = "
+inputs:
+  port: { type: integer, default: 80 }
+resources:
+  - template: { path: /etc/a, source: a.tera }
+  - template: { path: /etc/b, source: aa.tera }
+  - file: { path: /etc/c, source: c }
+  - file: { path: \"/etc/{{ inputs.prot }}\", content: \"{{ parameters.x }}\" }
+";
+        let example = Example::recipe(text).template("a.tera", "{{ parameters.x }} {{ inputs.prot }}");
+        let recipe = std::sync::Arc::new(example.load().expect("valid"));
+        let inputs = serde_json::Map::from_iter([("port".to_owned(), Json::from(80))]);
+        let used = RecipeUse { recipe, inputs, stage: 0 };
+        let problems = check_ahead(&used, &Scope::new(serde_json::Map::new())).expect_err("wrong");
+        insta::assert_snapshot!(problems.to_string(), @"
+        example/templates/a.tera:1:23: `inputs.prot` is not defined; did you mean `port`? valid is `port`
+        example/recipe.yaml:6:39: there is no template `aa.tera`; did you mean `a.tera`? valid is `a.tera`
+        example/recipe.yaml:7:35: the recipe has no `files/c`; no name is valid here
+        example/recipe.yaml:8:28: `inputs.prot` is not defined; did you mean `port`? valid is `port`
+        ");
     }
 }
