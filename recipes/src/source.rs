@@ -21,10 +21,6 @@ pub struct Location {
     pub offset: usize,
     /// Length in bytes; zero where only a point is known.
     pub length: usize,
-    /// Line of the first byte.
-    pub line: usize,
-    /// Column of the first byte.
-    pub column: usize,
 }
 
 impl Location {
@@ -32,15 +28,7 @@ impl Location {
     pub fn new(source: &Arc<Source>, offset: usize, length: usize) -> Self {
         let offset = floor_boundary(&source.text, offset);
         let length = floor_boundary(&source.text, offset + length) - offset;
-        let before = &source.text[..offset];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Self {
-            source: Arc::clone(source),
-            offset,
-            length,
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
-        }
+        Self { source: Arc::clone(source), offset, length }
     }
 
     /// The place at a line and column, both from 1, as parsers that know no byte offset tell it.
@@ -49,7 +37,15 @@ impl Location {
             source.text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
         let in_line: usize =
             source.text[line_start..].chars().take(column.saturating_sub(1)).map(char::len_utf8).sum();
-        Self { source: Arc::clone(source), offset: line_start + in_line, length: 0, line, column }
+        Self { source: Arc::clone(source), offset: line_start + in_line, length: 0 }
+    }
+
+    /// The line and the column of the first byte. They are counted only here, where somebody is told: every
+    /// value of a file has a place, and few have a problem.
+    pub fn line_and_column(&self) -> (usize, usize) {
+        let before = &self.source.text[..self.offset];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
     }
 
     /// What is written at this place.
@@ -65,7 +61,8 @@ fn floor_boundary(text: &str, offset: usize) -> usize {
 
 impl fmt::Display for Location {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:{}:{}", self.source.name, self.line, self.column)
+        let (line, column) = self.line_and_column();
+        write!(formatter, "{}:{line}:{column}", self.source.name)
     }
 }
 
@@ -83,7 +80,7 @@ mod tests {
     fn lines_and_columns_count_characters_from_one() {
         let source = Arc::new(Source { name: "a.yaml".into(), text: "a: 1\nµb: 2\n".into() });
         let key = Location::new(&source, 5, 3);
-        assert_eq!((key.line, key.column, key.text()), (2, 1, "µb"));
+        assert_eq!((key.line_and_column(), key.text()), ((2, 1), "µb"));
         let value = Location::new(&source, 10, 1);
         assert_eq!((value.to_string().as_str(), value.text()), ("a.yaml:2:5", "2"));
     }
