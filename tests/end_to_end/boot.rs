@@ -62,6 +62,7 @@ fn a_host_comes_up_with_nobody_logging_in() -> Outcome {
         assert!(page.body.contains(text), "{text}: {}", page.body);
     }
     assert_ne!(cloud.get("/healthz")?.body, "ok\n", "the health page is for the host itself");
+    assert_ne!(cloud.get_as("localhost", "/healthz")?.body, "ok\n", "whatever name is asked for");
 
     // As few requests as can be: a token, the user-data, the document, the role and its credentials.
     assert_eq!(status["requests"]["metadata"], 5, "{:?}", cloud.metadata.asked());

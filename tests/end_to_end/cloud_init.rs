@@ -99,7 +99,7 @@ fn cloud_init_alone_brings_the_host_up() -> Outcome {
     assert_eq!(status_of(&host)?["state"], "done", "{log}");
     assert!(!host.is_active("bootstrap-agent.service")?, "it was cloud-init");
     // nginx was running before, and takes a moment to be reloaded.
-    let listens = "until exec 3<>/dev/tcp/10.200.0.2/80; do sleep 0.1; done";
+    let listens = "until { printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 && grep -q prod <&3; } 3<>/dev/tcp/10.200.0.2/80; do sleep 0.1; done";
     host.output(&["timeout", "10", "bash", "-c", listens])?;
     let page = cloud.get("/")?;
     assert!(page.status == 200 && page.body.contains("Hello from prod"), "{page:?}");

@@ -78,7 +78,15 @@ impl Cloud {
     /// # Errors
     /// When it cannot be reached or does not answer.
     pub fn get(&self, path: &str) -> io::Result<Answer> {
+        self.get_as(&World::address(NUMBER), path)
+    }
+
+    /// The same by another name.
+    ///
+    /// # Errors
+    /// When it cannot be reached or does not answer.
+    pub fn get_as(&self, name: &str, path: &str) -> io::Result<Answer> {
         let address = format!("{}:80", World::address(NUMBER));
-        self.world.within(|| ask("GET", &address, path, &[], b""))
+        self.world.within(|| ask("GET", &address, path, &[("Host", name)], b""))
     }
 }
