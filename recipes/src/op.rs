@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -289,6 +289,18 @@ impl fmt::Display for Command {
 }
 
 impl Op {
+    /// What it puts in place, changes or removes, if that is a path.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::WriteFile(write) => Some(&write.path),
+            Self::CreateDirectory { path, .. }
+            | Self::CreateSymlink { path, .. }
+            | Self::SetAttributes { path, .. }
+            | Self::Remove { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
     /// Takes another operation into this one if one transaction can do both; gives it back if not.
     pub fn merge(&mut self, other: Self) -> Option<Self> {
         match (self, other) {

@@ -25,6 +25,7 @@ mod file;
 mod group;
 mod line;
 mod package;
+mod repository;
 mod service;
 mod symlink;
 mod sysctl;
@@ -46,6 +47,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<service::Service>(),
     Kind::of::<sysctl::Sysctl>(),
     Kind::of::<command::CommandResource>(),
+    Kind::of::<repository::Repository>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.

@@ -13,6 +13,7 @@ use super::{
     Entry, EntryKind, Facts, FactsError, Group, Host, Known, Machine, Mode, PerformError, Reading, User,
 };
 use crate::op::{Command, Op, UnitAction};
+use crate::plan::is_of_apt;
 
 mod accounts;
 mod apt;
@@ -123,6 +124,7 @@ impl Linux {
 
     /// Forgets what an operation may have changed.
     fn forget(&mut self, op: &Op) {
+        self.lists_are_fresh &= !op.path().is_some_and(is_of_apt);
         match op {
             Op::WriteFile(write) => {
                 self.units_are_stale |= units::is_unit_path(&write.path);
