@@ -63,6 +63,13 @@ pub enum Op {
         /// Whether their configuration goes too.
         purge: bool,
     },
+    /// Keeps packages at the version they have, or lets upgrades change them again.
+    HoldPackages {
+        /// Which.
+        packages: Vec<String>,
+        /// Whether they are held.
+        held: bool,
+    },
     /// Makes a group.
     CreateGroup {
         /// Its name.

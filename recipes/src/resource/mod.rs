@@ -25,6 +25,7 @@ mod file;
 mod group;
 mod line;
 mod package;
+mod package_hold;
 mod repository;
 mod service;
 mod symlink;
@@ -48,6 +49,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<sysctl::Sysctl>(),
     Kind::of::<command::CommandResource>(),
     Kind::of::<repository::Repository>(),
+    Kind::of::<package_hold::PackageHold>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
@@ -90,6 +92,8 @@ pub enum Claim {
     },
     /// A package.
     Package(String),
+    /// Whether a package is held.
+    PackageHold(String),
     /// An account.
     User(String),
     /// A group.
@@ -106,6 +110,7 @@ impl fmt::Display for Claim {
             Self::Path(path) => write!(formatter, "the path `{}`", path.display()),
             Self::Line { path, line } => write!(formatter, "the line `{line}` of `{}`", path.display()),
             Self::Package(name) => write!(formatter, "the package `{name}`"),
+            Self::PackageHold(name) => write!(formatter, "whether the package `{name}` is held"),
             Self::User(name) => write!(formatter, "the user `{name}`"),
             Self::Group(name) => write!(formatter, "the group `{name}`"),
             Self::Unit(name) => write!(formatter, "the unit `{name}`"),

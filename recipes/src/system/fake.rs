@@ -173,6 +173,10 @@ impl Facts for Fake {
         self.state.package(name)
     }
 
+    fn held(&self, package: &str) -> Reading<bool> {
+        self.state.held(package)
+    }
+
     fn user(&self, name: &str) -> Reading<Option<User>> {
         self.state.user(name)
     }

@@ -30,6 +30,8 @@ pub trait Facts {
     fn names(&self, path: &Path) -> Reading<Vec<String>>;
     /// The installed version of a package; `None` if it is not installed.
     fn package(&self, name: &str) -> Reading<Option<String>>;
+    /// Whether a package is held, so that no upgrade changes it; `false` if it is not installed.
+    fn held(&self, package: &str) -> Reading<bool>;
     /// An account.
     fn user(&self, name: &str) -> Reading<Option<User>>;
     /// A group.

@@ -21,6 +21,7 @@ pub struct Simulated<'a> {
     base: Option<&'a dyn Facts>,
     paths: BTreeMap<PathBuf, Option<Node>>,
     packages: BTreeMap<String, Option<String>>,
+    held: BTreeMap<String, bool>,
     users: BTreeMap<String, Option<User>>,
     groups: BTreeMap<String, Option<Group>>,
     active: BTreeMap<String, bool>,
@@ -57,6 +58,7 @@ impl<'a> Simulated<'a> {
             base: None,
             paths: BTreeMap::new(),
             packages: BTreeMap::new(),
+            held: BTreeMap::new(),
             users: BTreeMap::new(),
             groups: BTreeMap::new(),
             active: BTreeMap::new(),
@@ -132,6 +134,10 @@ impl<'a> Simulated<'a> {
             }
             Op::RemovePackages { packages, .. } => {
                 self.packages.extend(packages.iter().map(|name| (name.clone(), None)));
+                self.held.extend(packages.iter().map(|name| (name.clone(), false)));
+            }
+            Op::HoldPackages { packages, held } => {
+                self.held.extend(packages.iter().map(|name| (name.clone(), *held)));
             }
             Op::CreateGroup { name, gid, .. } => {
                 self.groups.insert(name.clone(), Some(Group { gid: *gid }));
@@ -303,6 +309,14 @@ impl Facts for Simulated<'_> {
             Some(version) => Ok(Known::Yes(version.clone())),
             // A package that is not wanted by name may come as a dependency.
             None => self.beneath(|base| base.package(name)),
+        }
+    }
+
+    fn held(&self, package: &str) -> Reading<bool> {
+        match (self.held.get(package), self.base) {
+            (Some(held), _) => Ok(Known::Yes(*held)),
+            (None, Some(base)) => base.held(package),
+            (None, None) => Ok(Known::Yes(false)),
         }
     }
 

@@ -45,6 +45,8 @@ pub(super) fn install(
             if chosen.iter().any(|package| package.version.is_some()) {
                 arguments.push("--allow-downgrades".into());
             }
+            let versioned = chosen.iter().filter(|package| package.version.is_some());
+            arguments.extend(change_held(linux, versioned.map(|package| &package.name))?);
             arguments.extend(["install".into(), "--".into()]);
             arguments.extend(chosen.iter().map(|package| match &package.version {
                 Some(version) => format!("{}={version}", package.name),
@@ -65,10 +67,35 @@ pub(super) fn remove(
 ) -> Result<(), PerformError> {
     keeping_services_stopped(linux, output, |linux, output| {
         configure_interrupted(linux, output)?;
-        let mut arguments = vec![if purge { "purge" } else { "remove" }.to_owned(), "--".to_owned()];
+        let mut arguments = vec![if purge { "purge" } else { "remove" }.to_owned()];
+        arguments.extend(change_held(linux, packages)?);
+        arguments.push("--".into());
         arguments.extend(packages.iter().cloned());
         apt_get(linux, &arguments, output)
     })
+}
+
+/// Keeps packages at the version they have, or lets upgrades change them again.
+pub(super) fn hold(
+    linux: &Linux,
+    packages: &[String],
+    held: bool,
+    output: &mut dyn FnMut(&str),
+) -> Result<(), PerformError> {
+    let argv = ["apt-mark", if held { "hold" } else { "unhold" }, "--"].map(str::to_owned);
+    let command = command(linux, argv.into_iter().chain(packages.iter().cloned()));
+    waiting_for_lock(linux, output, |output| linux.runner.run(&command, output))
+}
+
+/// Without this apt-get refuses to change what is held. A recipe that says which version it wants, or that it
+/// wants none, wants just that.
+fn change_held<'a>(
+    linux: &Linux,
+    packages: impl IntoIterator<Item = &'a String>,
+) -> Result<Option<String>, PerformError> {
+    let held = &linux.packages()?.held;
+    let is_held = packages.into_iter().any(|name| held.contains(name));
+    Ok(is_held.then(|| "--allow-change-held-packages".to_owned()))
 }
 
 /// Finishes what an interrupted dpkg left, without which apt refuses to do anything.
@@ -84,13 +111,25 @@ fn configure_interrupted(linux: &Linux, output: &mut dyn FnMut(&str)) -> Result<
     linux.runner.run(&command(linux, argv.map(str::to_owned)), output)
 }
 
-/// Refreshes the package lists. `DPkg::Lock::Timeout` is not for their lock (apt 2.6), so it is waited for here.
+/// Refreshes the package lists. `DPkg::Lock::Timeout` is not for their lock (apt 2.6).
 fn update(linux: &Linux, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
+    waiting_for_lock(linux, output, |output| {
+        apt_get(linux, &["-o", "APT::Update::Error-Mode=any", "update"], output)
+    })
+}
+
+/// Does something again as long as another package manager has a lock that it does not wait for itself.
+fn waiting_for_lock(
+    linux: &Linux,
+    output: &mut dyn FnMut(&str),
+    mut work: impl FnMut(&mut dyn FnMut(&str)) -> Result<(), PerformError>,
+) -> Result<(), PerformError> {
     let until = Instant::now() + LOCK_LIMIT;
     loop {
         let mut is_locked = false;
-        let result = apt_get(linux, &["-o", "APT::Update::Error-Mode=any", "update"], &mut |line| {
-            is_locked |= line.contains("Could not get lock");
+        let result = work(&mut |line| {
+            // What apt-get says, and what dpkg does.
+            is_locked |= line.contains("Could not get lock") || line.contains("locked by another process");
             output(line);
         });
         match result {

@@ -51,7 +51,7 @@ pub struct Linux {
 #[derive(Default)]
 struct Caches {
     accounts: OnceCell<Accounts>,
-    packages: OnceCell<BTreeMap<String, String>>,
+    packages: OnceCell<dpkg::Packages>,
     active_units: OnceCell<BTreeSet<String>>,
     /// By everything about the command: another folder or user gives another answer.
     guards: RefCell<BTreeMap<String, bool>>,
@@ -96,7 +96,7 @@ impl Linux {
     /// When the package database cannot be read.
     pub fn installed_packages(&self) -> Result<BTreeMap<String, String>, FactsError> {
         // Each is there under its bare name as well as under the one with its architecture.
-        let bare = self.packages()?.iter().filter(|(name, _)| !name.contains(':'));
+        let bare = self.packages()?.installed.iter().filter(|(name, _)| !name.contains(':'));
         Ok(bare.map(|(name, version)| (name.clone(), version.clone())).collect())
     }
 
@@ -113,13 +113,13 @@ impl Linux {
         Ok(self.caches.accounts.get_or_init(Accounts::default))
     }
 
-    fn packages(&self) -> Result<&BTreeMap<String, String>, FactsError> {
+    fn packages(&self) -> Result<&dpkg::Packages, FactsError> {
         if self.caches.packages.get().is_none() {
             let path = Path::new(dpkg::STATUS);
             let bytes = self.tree.read(path).map_err(reading(path))?.unwrap_or_default();
-            let _ = self.caches.packages.set(dpkg::installed(&bytes));
+            let _ = self.caches.packages.set(dpkg::packages(&bytes));
         }
-        Ok(self.caches.packages.get_or_init(BTreeMap::new))
+        Ok(self.caches.packages.get_or_init(dpkg::Packages::default))
     }
 
     /// Forgets what an operation may have changed.
@@ -143,6 +143,9 @@ impl Linux {
             | Op::ModifyUser(_)
             | Op::RemoveUser { .. } => {
                 self.caches.accounts.take();
+            }
+            Op::HoldPackages { .. } => {
+                self.caches.packages.take();
             }
             Op::Unit { .. } => {
                 self.caches.active_units.take();
@@ -205,7 +208,11 @@ impl Facts for Linux {
     }
 
     fn package(&self, name: &str) -> Reading<Option<String>> {
-        Ok(Known::Yes(self.packages()?.get(name).cloned()))
+        Ok(Known::Yes(self.packages()?.installed.get(name).cloned()))
+    }
+
+    fn held(&self, package: &str) -> Reading<bool> {
+        Ok(Known::Yes(self.packages()?.held.contains(package)))
     }
 
     fn user(&self, name: &str) -> Reading<Option<User>> {
@@ -325,6 +332,10 @@ impl Linux {
             Op::RemovePackages { packages, purge } => {
                 self.needs_booted_root("remove packages")?;
                 apt::remove(self, packages, *purge, output)
+            }
+            Op::HoldPackages { packages, held } => {
+                self.needs_booted_root("hold packages")?;
+                apt::hold(self, packages, *held, output)
             }
             Op::CreateGroup { .. }
             | Op::ModifyGroup { .. }
