@@ -26,6 +26,7 @@ mod group;
 mod line;
 mod package;
 mod package_hold;
+mod package_pin;
 mod repository;
 mod service;
 mod symlink;
@@ -50,6 +51,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<command::CommandResource>(),
     Kind::of::<repository::Repository>(),
     Kind::of::<package_hold::PackageHold>(),
+    Kind::of::<package_pin::PackagePin>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
@@ -94,6 +96,13 @@ pub enum Claim {
     Package(String),
     /// Whether a package is held.
     PackageHold(String),
+    /// The priority of some versions of a package.
+    PackagePin {
+        /// The package, or a pattern of names.
+        package: String,
+        /// Which versions.
+        versions: String,
+    },
     /// An account.
     User(String),
     /// A group.
@@ -111,6 +120,9 @@ impl fmt::Display for Claim {
             Self::Line { path, line } => write!(formatter, "the line `{line}` of `{}`", path.display()),
             Self::Package(name) => write!(formatter, "the package `{name}`"),
             Self::PackageHold(name) => write!(formatter, "whether the package `{name}` is held"),
+            Self::PackagePin { package, versions } => {
+                write!(formatter, "the priority of the package `{package}` at `{versions}`")
+            }
             Self::User(name) => write!(formatter, "the user `{name}`"),
             Self::Group(name) => write!(formatter, "the group `{name}`"),
             Self::Unit(name) => write!(formatter, "the unit `{name}`"),
