@@ -32,4 +32,6 @@ pub mod template;
 pub mod words;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod testing;
