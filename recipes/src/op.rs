@@ -63,6 +63,13 @@ pub enum Op {
         /// Whether their configuration goes too.
         purge: bool,
     },
+    /// Upgrades packages to the newest version there is, in one transaction.
+    UpgradePackages {
+        /// Which will change, as far as is known.
+        packages: Vec<String>,
+        /// Which are meant.
+        which: Upgrades,
+    },
     /// Keeps packages at the version they have, or lets upgrades change them again.
     HoldPackages {
         /// Which.
@@ -215,6 +222,15 @@ pub struct PackageRequest {
     pub version: Option<String>,
     /// Whether packages that it recommends come too.
     pub recommends: bool,
+}
+
+/// Which packages an upgrade is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upgrades {
+    /// All that are installed.
+    All,
+    /// Those whose newest version is from a repository of security updates.
+    Security,
 }
 
 /// An account as it shall be. What is `None` is left to the system or as it is.

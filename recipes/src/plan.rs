@@ -161,6 +161,7 @@ pub(crate) fn is_foundation(op: &Op) -> bool {
         op,
         Op::InstallPackages { .. }
             | Op::RemovePackages { .. }
+            | Op::UpgradePackages { .. }
             | Op::CreateGroup { .. }
             | Op::ModifyGroup { .. }
             | Op::CreateUser(_)

@@ -10,11 +10,12 @@ use proptest::sample::select;
 use proptest::strategy::ValueTree;
 
 use crate::change::{Change, ChangeKind};
-use crate::op::{Before, Content, Op, WriteFile};
+use crate::op::{Before, Content, Op, Upgrades, WriteFile};
+use crate::plan::{Guards, Plan, plan};
 use crate::resource::KINDS;
 use crate::run::Files;
 use crate::system::fake::Fake;
-use crate::system::{Attributes, Machine};
+use crate::system::{Attributes, Facts, Machine};
 use crate::testing::Example;
 
 const KEY: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n";
@@ -67,6 +68,11 @@ fn accounts_and_packages() -> impl Strategy<Value = Generated> {
                     format!("package: {{ name: p{i}, {version}state: {state} }}"),
                 )
             }),
+        any::<bool>().prop_map(|security| {
+            let yaml =
+                format!("package_upgrade: {{ security: {security} }}\n    when: facts.mode == \"bake\"");
+            generated(1, "upgrade", yaml)
+        }),
         (0..3, any::<bool>()).prop_map(|(i, held)| {
             generated(1, format!("hold {i}"), format!("package_hold: {{ names: [q{i}], held: {held} }}"))
         }),
@@ -206,8 +212,15 @@ fn host(bakes: bool, lines: &[String]) -> Fake {
         fake.package_brings(&format!("p{i}"), vec![write(&format!("/etc/p{i}/own.conf"), "as packaged\n")]);
         fake.command_makes(&["make", &i.to_string()], vec![write(&format!("/run/made{i}"), "")]);
     }
+    fake.can_upgrade("q0", Upgrades::Security);
+    fake.can_upgrade("q1", Upgrades::All);
     fake.apply(&Op::SetKernelParameter { key: "net.key0".into(), value: "1".into(), before: None });
     fake
+}
+
+/// What is left to do, as the proof of a bake finds it.
+fn proof(example: &Example, fake: &Fake) -> Plan {
+    plan(&example.resolve(fake.host()).expect("a valid recipe"), fake, Guards::Run).expect("a plan")
 }
 
 fn files() -> impl Strategy<Value = Files> {
@@ -252,7 +265,7 @@ proptest! {
             let example = example(resources);
             let (result, _) = example.run(&mut fake, files);
             result.expect("it converges");
-            let plan = example.plan(&fake).expect("a plan");
+            let plan = proof(&example, &fake);
             prop_assert!(plan.is_empty(), "{plan}");
             prop_assert!(fake.pending_handlers().expect("read").is_empty());
             let performed = fake.performed.len();
@@ -333,7 +346,7 @@ proptest! {
             prop_assert!(fake.performed.len() <= operation, "nothing after it is tried");
             fake.heal();
             example.run(&mut fake, files).0.expect("the next run finishes");
-            prop_assert!(example.plan(&fake).expect("a plan").is_empty());
+            prop_assert!(proof(&example, &fake).is_empty());
             prop_assert!(fake.pending_handlers().expect("read").is_empty());
             let reloads = |fake: &Fake| fake.performed.iter().any(|op| matches!(op, Op::Unit { name, .. } if name == "handled.service"));
             prop_assert_eq!(reloads(&fake), reloads(&whole), "what was notified is reloaded");

@@ -27,6 +27,7 @@ mod line;
 mod package;
 mod package_hold;
 mod package_pin;
+mod package_upgrade;
 mod repository;
 mod service;
 mod symlink;
@@ -52,6 +53,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<repository::Repository>(),
     Kind::of::<package_hold::PackageHold>(),
     Kind::of::<package_pin::PackagePin>(),
+    Kind::of::<package_upgrade::PackageUpgrade>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
@@ -103,6 +105,8 @@ pub enum Claim {
         /// Which versions.
         versions: String,
     },
+    /// Which packages are upgraded.
+    PackageUpgrade,
     /// An account.
     User(String),
     /// A group.
@@ -123,6 +127,7 @@ impl fmt::Display for Claim {
             Self::PackagePin { package, versions } => {
                 write!(formatter, "the priority of the package `{package}` at `{versions}`")
             }
+            Self::PackageUpgrade => formatter.write_str("which packages are upgraded"),
             Self::User(name) => write!(formatter, "the user `{name}`"),
             Self::Group(name) => write!(formatter, "the group `{name}`"),
             Self::Unit(name) => write!(formatter, "the unit `{name}`"),

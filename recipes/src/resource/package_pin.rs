@@ -90,7 +90,9 @@ impl Fields for PackagePin {
             }
         }
         let [(field, value)] = versions[..] else {
-            return Err(Problem::new("a `package_pin` needs exactly one of `version`, `release` and `origin`"));
+            return Err(Problem::new(
+                "a `package_pin` needs exactly one of `version`, `release` and `origin`",
+            ));
         };
         let priority = match self.priority {
             None => return Err(Problem::new("a `package_pin` needs a `priority`")),

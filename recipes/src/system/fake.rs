@@ -8,7 +8,7 @@ use super::simulated::Simulated;
 use super::{
     Attributes, Entry, Facts, FactsError, Group, Host, Known, Machine, Mode, Os, PerformError, Reading, User,
 };
-use crate::op::{Before, Command, Content, Op, WriteFile};
+use crate::op::{Before, Command, Content, Op, Upgrades, WriteFile};
 
 /// A machine without a machine: operations change maps, and can be made to fail.
 pub struct Fake {
@@ -17,6 +17,8 @@ pub struct Fake {
     pub performed: Vec<Op>,
     /// What packages bring when they are installed.
     brings: BTreeMap<String, Vec<Op>>,
+    /// Packages that have a newer version, and of which kind that is.
+    upgradable: BTreeMap<String, Upgrades>,
     /// What commands make when they run.
     makes: BTreeMap<Vec<String>, Vec<Op>>,
     /// Guards that succeed.
@@ -55,6 +57,7 @@ impl Fake {
             state: Simulated::alone(host),
             performed: Vec::new(),
             brings: BTreeMap::new(),
+            upgradable: BTreeMap::new(),
             makes: BTreeMap::new(),
             succeeding: BTreeSet::new(),
             pending: Vec::new(),
@@ -110,6 +113,11 @@ impl Fake {
     /// Says what installing a package brings besides itself.
     pub fn package_brings(&mut self, package: &str, ops: Vec<Op>) {
         self.brings.insert(package.into(), ops);
+    }
+
+    /// Says that there is a newer version of a package.
+    pub fn can_upgrade(&mut self, package: &str, which: Upgrades) {
+        self.upgradable.insert(package.into(), which);
     }
 
     /// Says what running a command makes.
@@ -185,6 +193,12 @@ impl Facts for Fake {
         self.state.held(package)
     }
 
+    fn upgradable(&self, which: Upgrades) -> Reading<Vec<String>> {
+        let is_meant = |of: Upgrades| which == Upgrades::All || of == which;
+        let names = self.upgradable.iter().filter(|(_, of)| is_meant(**of));
+        Ok(Known::Yes(names.map(|(name, _)| name.clone()).collect()))
+    }
+
     fn user(&self, name: &str) -> Reading<Option<User>> {
         self.state.user(name)
     }
@@ -221,6 +235,9 @@ impl Machine for Fake {
             for brought in packages.iter().filter_map(|package| self.brings.get(&package.name)).flatten() {
                 self.state.apply(brought);
             }
+        }
+        if let Op::UpgradePackages { packages, .. } = op {
+            self.upgradable.retain(|name, _| !packages.contains(name));
         }
         if let Op::Run(command) = op {
             for made in self.makes.get(&command.argv).into_iter().flatten() {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::units::enable_links;
 use super::{Attributes, Entry, EntryKind, Facts, Group, Host, Known, Reading, User, Why};
-use crate::op::{Command, Content, Op, UnitAction, UserRequest};
+use crate::op::{Command, Content, Op, UnitAction, Upgrades, UserRequest};
 use crate::plan::Guards;
 
 /// The version of a package that will be the newest there is then.
@@ -78,6 +78,7 @@ impl<'a> Simulated<'a> {
                 let names: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
                 format!("installing {} brings it", names.join(", "))
             }
+            Op::UpgradePackages { .. } => "upgrading packages brings it".into(),
             Op::Run(command) => format!("`{command}` makes it"),
             Op::Unit { name, action: UnitAction::Start | UnitAction::Restart } => {
                 format!("starting {name} makes it")
@@ -135,6 +136,10 @@ impl<'a> Simulated<'a> {
             Op::RemovePackages { packages, .. } => {
                 self.packages.extend(packages.iter().map(|name| (name.clone(), None)));
                 self.held.extend(packages.iter().map(|name| (name.clone(), false)));
+            }
+            Op::UpgradePackages { packages, .. } => {
+                let newest = packages.iter().map(|name| (name.clone(), Some(NEWEST.into())));
+                self.packages.extend(newest);
             }
             Op::HoldPackages { packages, held } => {
                 self.held.extend(packages.iter().map(|name| (name.clone(), *held)));
@@ -317,6 +322,13 @@ impl Facts for Simulated<'_> {
             (Some(held), _) => Ok(Known::Yes(*held)),
             (None, Some(base)) => base.held(package),
             (None, None) => Ok(Known::Yes(false)),
+        }
+    }
+
+    fn upgradable(&self, which: Upgrades) -> Reading<Vec<String>> {
+        match self.base {
+            Some(base) if self.guards == Guards::Run && !self.changed => base.upgradable(which),
+            _ => Ok(Known::Unknown(Why("the repositories have newer packages".into()))),
         }
     }
 

@@ -3,7 +3,7 @@
 //! This folder is the only place in the engine that writes or executes. Every path is resolved inside the
 //! root, symbolic links included, so that a link in a tree cannot lead out of it.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::accounts::Accounts;
 use super::{
     Entry, EntryKind, Facts, FactsError, Group, Host, Known, Machine, Mode, PerformError, Reading, User,
 };
-use crate::op::{Command, Op, UnitAction};
+use crate::op::{Command, Op, UnitAction, Upgrades};
 use crate::plan::is_of_apt;
 
 mod accounts;
@@ -40,7 +40,7 @@ pub struct Linux {
     runner: process::Runner,
     caches: Caches,
     /// Whether package lists were refreshed in this run.
-    lists_are_fresh: bool,
+    lists_are_fresh: Cell<bool>,
     /// Whether unit files changed since systemd read them.
     units_are_stale: bool,
     /// Held while this is the one run that changes the host.
@@ -52,6 +52,7 @@ pub struct Linux {
 struct Caches {
     accounts: OnceCell<Accounts>,
     packages: OnceCell<dpkg::Packages>,
+    upgrades: OnceCell<Vec<apt::Upgrade>>,
     active_units: OnceCell<BTreeSet<String>>,
     /// By everything about the command: another folder or user gives another answer.
     guards: RefCell<BTreeMap<String, bool>>,
@@ -71,7 +72,7 @@ impl Linux {
             environment: BTreeMap::new(),
             runner: process::Runner::default(),
             caches: Caches::default(),
-            lists_are_fresh: false,
+            lists_are_fresh: Cell::new(false),
             // What an earlier run wrote, and was cut off before it told systemd, counts.
             units_are_stale: true,
             lock: None,
@@ -124,7 +125,10 @@ impl Linux {
 
     /// Forgets what an operation may have changed.
     fn forget(&mut self, op: &Op) {
-        self.lists_are_fresh &= !op.path().is_some_and(is_of_apt);
+        if op.path().is_some_and(is_of_apt) {
+            self.lists_are_fresh.set(false);
+            self.caches.upgrades.take();
+        }
         match op {
             Op::WriteFile(write) => {
                 self.units_are_stale |= units::is_unit_path(&write.path);
@@ -146,11 +150,15 @@ impl Linux {
             }
             Op::HoldPackages { .. } => {
                 self.caches.packages.take();
+                self.caches.upgrades.take();
             }
             Op::Unit { .. } => {
                 self.caches.active_units.take();
             }
-            Op::InstallPackages { .. } | Op::RemovePackages { .. } | Op::Run(_) => {
+            Op::InstallPackages { .. }
+            | Op::RemovePackages { .. }
+            | Op::UpgradePackages { .. }
+            | Op::Run(_) => {
                 self.units_are_stale = true;
                 self.caches = Caches::default();
             }
@@ -213,6 +221,23 @@ impl Facts for Linux {
 
     fn held(&self, package: &str) -> Reading<bool> {
         Ok(Known::Yes(self.packages()?.held.contains(package)))
+    }
+
+    fn upgradable(&self, which: Upgrades) -> Reading<Vec<String>> {
+        if self.caches.upgrades.get().is_none() {
+            let failed = |source| FactsError { what: "which packages have a newer version".into(), source };
+            if !self.tree.is_host() {
+                return Err(failed(io::ErrorKind::Unsupported.into()));
+            }
+            // Only a run that changes the host may bring its package lists up to date.
+            if self.lock.is_some() {
+                apt::refresh(self, &mut |_| {}).map_err(|error| failed(io::Error::other(error)))?;
+            }
+            let _ = self.caches.upgrades.set(apt::upgrades(self).map_err(failed)?);
+        }
+        let upgrades = self.caches.upgrades.get_or_init(Vec::new);
+        let meant = upgrades.iter().filter(|upgrade| which == Upgrades::All || upgrade.is_security);
+        Ok(Known::Yes(meant.map(|upgrade| upgrade.package.clone()).collect()))
     }
 
     fn user(&self, name: &str) -> Reading<Option<User>> {
@@ -332,6 +357,10 @@ impl Linux {
             Op::RemovePackages { packages, purge } => {
                 self.needs_booted_root("remove packages")?;
                 apt::remove(self, packages, *purge, output)
+            }
+            Op::UpgradePackages { packages, which } => {
+                self.needs_booted_root("upgrade packages")?;
+                apt::upgrade(self, packages, *which, output)
             }
             Op::HoldPackages { packages, held } => {
                 self.needs_booted_root("hold packages")?;

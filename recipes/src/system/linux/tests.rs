@@ -136,9 +136,9 @@ fn package_lists_are_fresh_until_something_of_apt_changes() {
     fs::create_dir_all(host.path("/etc/apt/sources.list.d")).expect("made");
     let mut machine = host.machine();
     let mut is_fresh_after = |op: &Op| {
-        machine.lists_are_fresh = true;
+        machine.lists_are_fresh.set(true);
         perform(&mut machine, op).expect("performed");
-        machine.lists_are_fresh
+        machine.lists_are_fresh.get()
     };
     assert!(is_fresh_after(&write("/etc/motd", "x", 0o644)));
     assert!(!is_fresh_after(&write("/etc/apt/sources.list.d/a.sources", "x", 0o644)));
