@@ -110,6 +110,13 @@ impl From<&Op> for Change {
                 let verb = if *purge { "purge" } else { "remove" };
                 Self::new(Remove, format!("{verb} {}", packages.join(", ")))
             }
+            Op::UpgradePackages { packages, .. } => {
+                Self::new(Update, format!("upgrade {}", packages.join(", ")))
+            }
+            Op::HoldPackages { packages, held } => {
+                let verb = if *held { "hold" } else { "stop holding" };
+                Self::new(Update, format!("{verb} {}", packages.join(", ")))
+            }
             Op::CreateGroup { name, gid, .. } => {
                 Self::new(Create, format!("create the group {name}{}", number(*gid)))
             }

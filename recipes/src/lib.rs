@@ -77,4 +77,6 @@ pub mod template;
 pub mod words;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod testing;

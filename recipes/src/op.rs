@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +62,20 @@ pub enum Op {
         packages: Vec<String>,
         /// Whether their configuration goes too.
         purge: bool,
+    },
+    /// Upgrades packages to the newest version there is, in one transaction.
+    UpgradePackages {
+        /// Which will change, as far as is known.
+        packages: Vec<String>,
+        /// Which are meant.
+        which: Upgrades,
+    },
+    /// Keeps packages at the version they have, or lets upgrades change them again.
+    HoldPackages {
+        /// Which.
+        packages: Vec<String>,
+        /// Whether they are held.
+        held: bool,
     },
     /// Makes a group.
     CreateGroup {
@@ -210,6 +224,15 @@ pub struct PackageRequest {
     pub recommends: bool,
 }
 
+/// Which packages an upgrade is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upgrades {
+    /// All that are installed.
+    All,
+    /// Those whose newest version is from a repository of security updates.
+    Security,
+}
+
 /// An account as it shall be. What is `None` is left to the system or as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UserRequest {
@@ -289,6 +312,18 @@ impl fmt::Display for Command {
 }
 
 impl Op {
+    /// What it puts in place, changes or removes, if that is a path.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::WriteFile(write) => Some(&write.path),
+            Self::CreateDirectory { path, .. }
+            | Self::CreateSymlink { path, .. }
+            | Self::SetAttributes { path, .. }
+            | Self::Remove { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
     /// Takes another operation into this one if one transaction can do both; gives it back if not.
     pub fn merge(&mut self, other: Self) -> Option<Self> {
         match (self, other) {

@@ -3,12 +3,14 @@
 //! Each resource is planned against the facts as the operations before it will leave them.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::change::{Change, ChangeKind};
 use crate::op::Op;
 use crate::resolve::{Resolved, ResolvedRecipe, Step};
+use crate::resource::SECRET_FILES;
 use crate::run::RunError;
 use crate::system::simulated::Simulated;
 use crate::system::{Facts, PlanError};
@@ -149,16 +151,31 @@ impl fmt::Display for Plan {
 
 /// Whether an operation is done before any file is put in place: what files need to be there first.
 pub(crate) fn is_foundation(op: &Op) -> bool {
+    // Where packages come from has to be there before they are installed.
+    if let Some(path) = op.path()
+        && is_of_apt(path)
+    {
+        return true;
+    }
     matches!(
         op,
         Op::InstallPackages { .. }
             | Op::RemovePackages { .. }
+            | Op::UpgradePackages { .. }
             | Op::CreateGroup { .. }
             | Op::ModifyGroup { .. }
             | Op::CreateUser(_)
             | Op::ModifyUser(_)
             | Op::CreateDirectory { .. }
     )
+}
+
+/// Whether what is at a path tells apt where packages come from, which it may take, and how. Credentials for
+/// it are secrets, which a live host keeps elsewhere.
+pub(crate) fn is_of_apt(path: &Path) -> bool {
+    let path =
+        path.strip_prefix(SECRET_FILES).map_or_else(|_| path.to_owned(), |rest| Path::new("/").join(rest));
+    path.starts_with("/etc/apt")
 }
 
 /// Whether an operation can be part of a commit of files.

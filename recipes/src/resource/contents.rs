@@ -47,6 +47,18 @@ impl Contents {
         Ok(ops)
     }
 
+    /// The same, with the directories above it, as root's, where they are missing.
+    pub(super) fn plan_with_parents(&self, facts: &dyn Facts) -> Result<Vec<Op>, PlanError> {
+        let missing = missing_parents(facts, &self.path)?;
+        if missing.is_empty() {
+            return self.plan(facts);
+        }
+        owners_exist(facts, &self.attributes)?;
+        let directories =
+            missing.into_iter().map(|path| Op::CreateDirectory { path, attributes: root(0o755) });
+        Ok(directories.chain([self.write(&self.path, Before::Absent)]).collect())
+    }
+
     fn plan_at(&self, facts: &dyn Facts, path: &Path) -> Result<Vec<Op>, PlanError> {
         owners_exist(facts, &self.attributes)?;
         let Some(entry) = facts.entry(path)?.known()? else {

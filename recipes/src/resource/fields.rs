@@ -89,6 +89,29 @@ impl<'de> Deserialize<'de> for AccountName {
     }
 }
 
+/// The name of a package, with `:ARCHITECTURE` behind it if it is of another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PackageName(pub(super) String);
+
+impl<'de> Deserialize<'de> for PackageName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        // What starts with `-` is an option to the package manager, and `/`, `=` and a trailing `-` or `+`
+        // mean something to it as well.
+        let valid = is_package_word(&name, "+-._:") && (!name.ends_with(['-', '+']) || name.ends_with("++"));
+        if !valid {
+            return Err(de::Error::custom(format!("`{name}` is not the name of a package")));
+        }
+        Ok(Self(name))
+    }
+}
+
+/// Whether a text starts with a letter or digit and has only those and the extra characters.
+pub(super) fn is_package_word(text: &str, extra: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
+}
+
 /// Whether something shall be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -25,6 +25,10 @@ mod file;
 mod group;
 mod line;
 mod package;
+mod package_hold;
+mod package_pin;
+mod package_upgrade;
+mod repository;
 mod service;
 mod symlink;
 mod sysctl;
@@ -46,6 +50,10 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<service::Service>(),
     Kind::of::<sysctl::Sysctl>(),
     Kind::of::<command::CommandResource>(),
+    Kind::of::<repository::Repository>(),
+    Kind::of::<package_hold::PackageHold>(),
+    Kind::of::<package_pin::PackagePin>(),
+    Kind::of::<package_upgrade::PackageUpgrade>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
@@ -88,6 +96,17 @@ pub enum Claim {
     },
     /// A package.
     Package(String),
+    /// Whether a package is held.
+    PackageHold(String),
+    /// The priority of some versions of a package.
+    PackagePin {
+        /// The package, or a pattern of names.
+        package: String,
+        /// Which versions.
+        versions: String,
+    },
+    /// Which packages are upgraded.
+    PackageUpgrade,
     /// An account.
     User(String),
     /// A group.
@@ -104,6 +123,11 @@ impl fmt::Display for Claim {
             Self::Path(path) => write!(formatter, "the path `{}`", path.display()),
             Self::Line { path, line } => write!(formatter, "the line `{line}` of `{}`", path.display()),
             Self::Package(name) => write!(formatter, "the package `{name}`"),
+            Self::PackageHold(name) => write!(formatter, "whether the package `{name}` is held"),
+            Self::PackagePin { package, versions } => {
+                write!(formatter, "the priority of the package `{package}` at `{versions}`")
+            }
+            Self::PackageUpgrade => formatter.write_str("which packages are upgraded"),
             Self::User(name) => write!(formatter, "the user `{name}`"),
             Self::Group(name) => write!(formatter, "the group `{name}`"),
             Self::Unit(name) => write!(formatter, "the unit `{name}`"),

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::fields::{PackageName, is_package_word};
 use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
 use crate::op::{Op, PackageRequest};
@@ -22,7 +23,7 @@ use crate::system::{Facts, Known, PlanError};
 #[serde(deny_unknown_fields)]
 pub(super) struct Package {
     /// Its name.
-    name: String,
+    name: PackageName,
     /// Exactly this version; any installed one is right if not said, and the newest is installed.
     version: Option<String>,
     /// Whether packages that it recommends come too; `false` if not said.
@@ -46,17 +47,8 @@ impl Fields for Package {
     const KIND: &'static str = "package";
 
     fn build(self, _context: &Context<'_>) -> Result<Box<dyn Resource>, Problem> {
-        // What starts with `-` is an option to the package manager, and `/`, `=` and a trailing `-` mean
-        // something to it as well.
-        let valid = |text: &str, extra: &str| {
-            text.starts_with(|first: char| first.is_ascii_alphanumeric())
-                && text.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
-        };
-        if !valid(&self.name, "+-._:") || self.name.ends_with(['-', '+']) && !self.name.ends_with("++") {
-            return Err(Problem::new(format!("`{}` is not the name of a package", self.name)));
-        }
         if let Some(version) = &self.version {
-            if !valid(version, "+-._:~^") {
+            if !is_package_word(version, "+-._:~^") {
                 return Err(Problem::new(format!("`{version}` is not a version")));
             }
             if self.state != State::Present {
@@ -69,15 +61,15 @@ impl Fields for Package {
 
 impl Resource for Package {
     fn subject(&self) -> String {
-        self.name.clone()
+        self.name.0.clone()
     }
 
     fn claims(&self) -> Vec<Claim> {
-        vec![Claim::Package(self.name.clone())]
+        vec![Claim::Package(self.name.0.clone())]
     }
 
     fn plan(&self, facts: &dyn Facts) -> Result<Vec<Op>, PlanError> {
-        let installed = match facts.package(&self.name)? {
+        let installed = match facts.package(&self.name.0)? {
             Known::Yes(installed) => installed,
             // A dependency of another package may bring it. Wanting it again changes nothing.
             Known::Unknown(_) if self.state == State::Present => None,
@@ -91,13 +83,13 @@ impl Resource for Package {
             (State::Present, true, _) | (State::Absent | State::Purged, _, None) => Ok(Vec::new()),
             (State::Present, false, _) => Ok(vec![Op::InstallPackages {
                 packages: vec![PackageRequest {
-                    name: self.name.clone(),
+                    name: self.name.0.clone(),
                     version: self.version.clone(),
                     recommends: self.recommends,
                 }],
             }]),
             (State::Absent | State::Purged, _, Some(_)) => Ok(vec![Op::RemovePackages {
-                packages: vec![self.name.clone()],
+                packages: vec![self.name.0.clone()],
                 purge: self.state == State::Purged,
             }]),
         }

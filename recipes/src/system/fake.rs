@@ -8,7 +8,7 @@ use super::simulated::Simulated;
 use super::{
     Attributes, Entry, Facts, FactsError, Group, Host, Known, Machine, Mode, Os, PerformError, Reading, User,
 };
-use crate::op::{Before, Command, Content, Op, WriteFile};
+use crate::op::{Before, Command, Content, Op, Upgrades, WriteFile};
 
 /// A machine without a machine: operations change maps, and can be made to fail.
 pub struct Fake {
@@ -17,6 +17,10 @@ pub struct Fake {
     pub performed: Vec<Op>,
     /// What packages bring when they are installed.
     brings: BTreeMap<String, Vec<Op>>,
+    /// Packages that have a newer version, and of which kind that is.
+    upgradable: BTreeMap<String, Upgrades>,
+    /// What commands make when they run.
+    makes: BTreeMap<Vec<String>, Vec<Op>>,
     /// Guards that succeed.
     succeeding: BTreeSet<Vec<String>>,
     pending: Vec<String>,
@@ -53,6 +57,8 @@ impl Fake {
             state: Simulated::alone(host),
             performed: Vec::new(),
             brings: BTreeMap::new(),
+            upgradable: BTreeMap::new(),
+            makes: BTreeMap::new(),
             succeeding: BTreeSet::new(),
             pending: Vec::new(),
             fail_at: None,
@@ -107,6 +113,16 @@ impl Fake {
     /// Says what installing a package brings besides itself.
     pub fn package_brings(&mut self, package: &str, ops: Vec<Op>) {
         self.brings.insert(package.into(), ops);
+    }
+
+    /// Says that there is a newer version of a package.
+    pub fn can_upgrade(&mut self, package: &str, which: Upgrades) {
+        self.upgradable.insert(package.into(), which);
+    }
+
+    /// Says what running a command makes.
+    pub fn command_makes(&mut self, argv: &[&str], ops: Vec<Op>) {
+        self.makes.insert(argv.iter().map(|&word| word.to_owned()).collect(), ops);
     }
 
     /// Makes a guard succeed.
@@ -173,6 +189,16 @@ impl Facts for Fake {
         self.state.package(name)
     }
 
+    fn held(&self, package: &str) -> Reading<bool> {
+        self.state.held(package)
+    }
+
+    fn upgradable(&self, which: Upgrades) -> Reading<Vec<String>> {
+        let is_meant = |of: Upgrades| which == Upgrades::All || of == which;
+        let names = self.upgradable.iter().filter(|(_, of)| is_meant(**of));
+        Ok(Known::Yes(names.map(|(name, _)| name.clone()).collect()))
+    }
+
     fn user(&self, name: &str) -> Reading<Option<User>> {
         self.state.user(name)
     }
@@ -208,6 +234,14 @@ impl Machine for Fake {
         if let Op::InstallPackages { packages } = op {
             for brought in packages.iter().filter_map(|package| self.brings.get(&package.name)).flatten() {
                 self.state.apply(brought);
+            }
+        }
+        if let Op::UpgradePackages { packages, .. } = op {
+            self.upgradable.retain(|name, _| !packages.contains(name));
+        }
+        if let Op::Run(command) = op {
+            for made in self.makes.get(&command.argv).into_iter().flatten() {
+                self.state.apply(made);
             }
         }
         self.performed.push(op.clone());

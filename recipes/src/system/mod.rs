@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::op::{Command, Op};
+use crate::op::{Command, Op, Upgrades};
 
 pub mod accounts;
 pub mod fake;
@@ -30,6 +30,11 @@ pub trait Facts {
     fn names(&self, path: &Path) -> Reading<Vec<String>>;
     /// The installed version of a package; `None` if it is not installed.
     fn package(&self, name: &str) -> Reading<Option<String>>;
+    /// Whether a package is held, so that no upgrade changes it; `false` if it is not installed.
+    fn held(&self, package: &str) -> Reading<bool>;
+    /// The packages that an upgrade would change or newly install, sorted. It is of the package lists as the
+    /// repositories have them in a run that changes the host, and of those at hand in any other.
+    fn upgradable(&self, which: Upgrades) -> Reading<Vec<String>>;
     /// An account.
     fn user(&self, name: &str) -> Reading<Option<User>>;
     /// A group.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::units::enable_links;
 use super::{Attributes, Entry, EntryKind, Facts, Group, Host, Known, Reading, User, Why};
-use crate::op::{Command, Content, Op, UnitAction, UserRequest};
+use crate::op::{Command, Content, Op, UnitAction, Upgrades, UserRequest};
 use crate::plan::Guards;
 
 /// The version of a package that will be the newest there is then.
@@ -21,6 +21,7 @@ pub struct Simulated<'a> {
     base: Option<&'a dyn Facts>,
     paths: BTreeMap<PathBuf, Option<Node>>,
     packages: BTreeMap<String, Option<String>>,
+    held: BTreeMap<String, bool>,
     users: BTreeMap<String, Option<User>>,
     groups: BTreeMap<String, Option<Group>>,
     active: BTreeMap<String, bool>,
@@ -57,6 +58,7 @@ impl<'a> Simulated<'a> {
             base: None,
             paths: BTreeMap::new(),
             packages: BTreeMap::new(),
+            held: BTreeMap::new(),
             users: BTreeMap::new(),
             groups: BTreeMap::new(),
             active: BTreeMap::new(),
@@ -76,6 +78,7 @@ impl<'a> Simulated<'a> {
                 let names: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
                 format!("installing {} brings it", names.join(", "))
             }
+            Op::UpgradePackages { .. } => "upgrading packages brings it".into(),
             Op::Run(command) => format!("`{command}` makes it"),
             Op::Unit { name, action: UnitAction::Start | UnitAction::Restart } => {
                 format!("starting {name} makes it")
@@ -132,6 +135,14 @@ impl<'a> Simulated<'a> {
             }
             Op::RemovePackages { packages, .. } => {
                 self.packages.extend(packages.iter().map(|name| (name.clone(), None)));
+                self.held.extend(packages.iter().map(|name| (name.clone(), false)));
+            }
+            Op::UpgradePackages { packages, .. } => {
+                let newest = packages.iter().map(|name| (name.clone(), Some(NEWEST.into())));
+                self.packages.extend(newest);
+            }
+            Op::HoldPackages { packages, held } => {
+                self.held.extend(packages.iter().map(|name| (name.clone(), *held)));
             }
             Op::CreateGroup { name, gid, .. } => {
                 self.groups.insert(name.clone(), Some(Group { gid: *gid }));
@@ -303,6 +314,21 @@ impl Facts for Simulated<'_> {
             Some(version) => Ok(Known::Yes(version.clone())),
             // A package that is not wanted by name may come as a dependency.
             None => self.beneath(|base| base.package(name)),
+        }
+    }
+
+    fn held(&self, package: &str) -> Reading<bool> {
+        match (self.held.get(package), self.base) {
+            (Some(held), _) => Ok(Known::Yes(*held)),
+            (None, Some(base)) => base.held(package),
+            (None, None) => Ok(Known::Yes(false)),
+        }
+    }
+
+    fn upgradable(&self, which: Upgrades) -> Reading<Vec<String>> {
+        match self.base {
+            Some(base) if self.guards == Guards::Run && !self.changed => base.upgradable(which),
+            _ => Ok(Known::Unknown(Why("the repositories have newer packages".into()))),
         }
     }
 

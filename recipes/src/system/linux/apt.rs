@@ -1,12 +1,13 @@
 //! apt and dpkg: one transaction, no questions, no services started, locks waited for.
 
+use std::io;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::tree::Tree;
 use super::{Linux, failed};
-use crate::op::{Command, PackageRequest};
+use crate::op::{Command, PackageRequest, Upgrades};
 use crate::system::{EntryKind, PerformError};
 
 /// While this says 101, invoke-rc.d and deb-systemd-invoke start nothing (Debian policy, 9.3.3.1).
@@ -27,11 +28,7 @@ pub(super) fn install(
     packages: &[PackageRequest],
     output: &mut dyn FnMut(&str),
 ) -> Result<(), PerformError> {
-    if !linux.lists_are_fresh {
-        // Without this error mode apt-get ends with 0 although a list could not be had.
-        update(linux, output)?;
-        linux.lists_are_fresh = true;
-    }
+    refresh(linux, output)?;
     let without_services = |linux: &mut Linux, output: &mut dyn FnMut(&str)| {
         configure_interrupted(linux, output)?;
         for recommends in [false, true] {
@@ -45,6 +42,8 @@ pub(super) fn install(
             if chosen.iter().any(|package| package.version.is_some()) {
                 arguments.push("--allow-downgrades".into());
             }
+            let versioned = chosen.iter().filter(|package| package.version.is_some());
+            arguments.extend(change_held(linux, versioned.map(|package| &package.name))?);
             arguments.extend(["install".into(), "--".into()]);
             arguments.extend(chosen.iter().map(|package| match &package.version {
                 Some(version) => format!("{}={version}", package.name),
@@ -65,10 +64,35 @@ pub(super) fn remove(
 ) -> Result<(), PerformError> {
     keeping_services_stopped(linux, output, |linux, output| {
         configure_interrupted(linux, output)?;
-        let mut arguments = vec![if purge { "purge" } else { "remove" }.to_owned(), "--".to_owned()];
+        let mut arguments = vec![if purge { "purge" } else { "remove" }.to_owned()];
+        arguments.extend(change_held(linux, packages)?);
+        arguments.push("--".into());
         arguments.extend(packages.iter().cloned());
         apt_get(linux, &arguments, output)
     })
+}
+
+/// Keeps packages at the version they have, or lets upgrades change them again.
+pub(super) fn hold(
+    linux: &Linux,
+    packages: &[String],
+    held: bool,
+    output: &mut dyn FnMut(&str),
+) -> Result<(), PerformError> {
+    let argv = ["apt-mark", if held { "hold" } else { "unhold" }, "--"].map(str::to_owned);
+    let command = command(linux, argv.into_iter().chain(packages.iter().cloned()));
+    waiting_for_lock(linux, output, |output| linux.runner.run(&command, output))
+}
+
+/// Without this apt-get refuses to change what is held. A recipe that says which version it wants, or that it
+/// wants none, wants just that.
+fn change_held<'a>(
+    linux: &Linux,
+    packages: impl IntoIterator<Item = &'a String>,
+) -> Result<Option<String>, PerformError> {
+    let held = &linux.packages()?.held;
+    let is_held = packages.into_iter().any(|name| held.contains(name));
+    Ok(is_held.then(|| "--allow-change-held-packages".to_owned()))
 }
 
 /// Finishes what an interrupted dpkg left, without which apt refuses to do anything.
@@ -84,13 +108,107 @@ fn configure_interrupted(linux: &Linux, output: &mut dyn FnMut(&str)) -> Result<
     linux.runner.run(&command(linux, argv.map(str::to_owned)), output)
 }
 
-/// Refreshes the package lists. `DPkg::Lock::Timeout` is not for their lock (apt 2.6), so it is waited for here.
+/// A package that an upgrade would change or newly install.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Upgrade {
+    pub(super) package: String,
+    /// Whether the version it gets is from a repository of security updates.
+    pub(super) is_security: bool,
+}
+
+/// What installs what an upgrade newly needs, and removes nothing (apt-get(8)).
+const UPGRADE: [&str; 2] = ["--with-new-pkgs", "upgrade"];
+
+/// Everything that an upgrade would do, as the package lists at hand say.
+pub(super) fn upgrades(linux: &Linux) -> io::Result<Vec<Upgrade>> {
+    let argv = ["apt-get", "--simulate", "--quiet", "-o=Debug::NoLocking=1"].into_iter().chain(UPGRADE);
+    linux.runner.read(&command(linux, argv.map(str::to_owned))).map(|text| parse_simulation(&text))
+}
+
+/// Lines are `Inst NAME [OLD] (NEW ORIGIN:VERSION/ARCHIVE, ... [ARCHITECTURE])`; the origin of security updates
+/// is `Debian-Security`, or of an archive such as `noble-security`.
+fn parse_simulation(text: &str) -> Vec<Upgrade> {
+    let mut upgrades: Vec<Upgrade> = text
+        .lines()
+        .filter_map(|line| {
+            let (package, rest) = line.strip_prefix("Inst ")?.split_once(' ')?;
+            let origins = rest.split_once('(')?.1;
+            let origins = origins.split_once(" [").map_or(origins, |(origins, _)| origins);
+            let mut origins = origins.split([' ', ',']).skip(1);
+            let is_security =
+                origins.any(|origin| origin.starts_with("Debian-Security:") || origin.ends_with("-security"));
+            Some(Upgrade { package: package.to_owned(), is_security })
+        })
+        .collect();
+    upgrades.sort_by(|one, other| one.package.cmp(&other.package));
+    upgrades
+}
+
+/// Upgrades packages in one transaction.
+pub(super) fn upgrade(
+    linux: &mut Linux,
+    packages: &[String],
+    which: Upgrades,
+    output: &mut dyn FnMut(&str),
+) -> Result<(), PerformError> {
+    refresh(linux, output)?;
+    keeping_services_stopped(linux, output, |linux, output| {
+        configure_interrupted(linux, output)?;
+        match which {
+            Upgrades::All => apt_get(linux, &UPGRADE, output),
+            Upgrades::Security => {
+                let with = |words: &[&str]| {
+                    words
+                        .iter()
+                        .map(|&word| word.to_owned())
+                        .chain(packages.iter().cloned())
+                        .collect::<Vec<_>>()
+                };
+                // `install` takes what it is told for wanted by name; what came as a dependency stays one.
+                let automatic = command(linux, with(&["apt-mark", "showauto", "--"]));
+                let what = format!("run `{automatic}`");
+                let automatic = linux.runner.read(&automatic).map_err(failed(what))?;
+                apt_get(linux, &with(&["--no-install-recommends", "install", "--"]), output)?;
+                if automatic.trim().is_empty() {
+                    return Ok(());
+                }
+                let words = ["apt-mark", "auto", "--"].into_iter().chain(automatic.lines());
+                let command = command(linux, words.map(str::to_owned));
+                waiting_for_lock(linux, output, |output| linux.runner.run(&command, output))
+            }
+        }
+    })
+}
+
+/// Refreshes the package lists once a run.
+pub(super) fn refresh(linux: &Linux, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
+    if !linux.lists_are_fresh.get() {
+        update(linux, output)?;
+        linux.lists_are_fresh.set(true);
+    }
+    Ok(())
+}
+
+/// `DPkg::Lock::Timeout` is not for the lock of the lists (apt 2.6). Without this error mode apt-get ends with 0
+/// although a list could not be had.
 fn update(linux: &Linux, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
+    waiting_for_lock(linux, output, |output| {
+        apt_get(linux, &["-o", "APT::Update::Error-Mode=any", "update"], output)
+    })
+}
+
+/// Does something again as long as another package manager has a lock that it does not wait for itself.
+fn waiting_for_lock(
+    linux: &Linux,
+    output: &mut dyn FnMut(&str),
+    mut work: impl FnMut(&mut dyn FnMut(&str)) -> Result<(), PerformError>,
+) -> Result<(), PerformError> {
     let until = Instant::now() + LOCK_LIMIT;
     loop {
         let mut is_locked = false;
-        let result = apt_get(linux, &["-o", "APT::Update::Error-Mode=any", "update"], &mut |line| {
-            is_locked |= line.contains("Could not get lock");
+        let result = work(&mut |line| {
+            // What apt-get says, and what dpkg does.
+            is_locked |= line.contains("Could not get lock") || line.contains("locked by another process");
             output(line);
         });
         match result {
@@ -175,4 +293,39 @@ fn keeping_services_stopped(
         return result.and(removed);
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As apt 2.6 prints it on Debian and apt 2.7 on Ubuntu.
+    const SIMULATION: &str = "NOTE: This is only a simulation!
+Reading package lists...
+The following packages will be upgraded:
+  base-files libssl3
+2 upgraded, 1 newly installed, 0 to remove and 0 not upgraded.
+Inst base-files [12.4+deb12u8] (12.4+deb12u9 Debian:12.9/stable [amd64])
+Inst openssl [3.0.15-1~deb12u1] (3.0.17-1~deb12u2 Debian-Security:12/stable-security, Debian:12.9/stable [amd64]) []
+Inst libssl3 [3.0] (3.1 Ubuntu:24.04/noble-updates, Ubuntu:24.04/noble-security [amd64])
+Inst linux-image-6.1.0-30-amd64 (6.1.124-1 Debian:12.9/stable [amd64])
+Conf base-files (12.4+deb12u9 Debian:12.9/stable [amd64])
+";
+
+    #[test]
+    fn a_simulation_tells_what_an_upgrade_would_do() {
+        let upgrades: Vec<(String, bool)> = parse_simulation(SIMULATION)
+            .into_iter()
+            .map(|upgrade| (upgrade.package, upgrade.is_security))
+            .collect();
+        let expected = [
+            ("base-files", false),
+            ("libssl3", true),
+            ("linux-image-6.1.0-30-amd64", false),
+            ("openssl", true),
+        ];
+        assert_eq!(upgrades, expected.map(|(name, is_security)| (name.to_owned(), is_security)));
+        assert_eq!(parse_simulation("0 upgraded, 0 newly installed, 0 to remove and 4 not upgraded.\n"), []);
+        assert_eq!(parse_simulation("Inst \nInst a\nInst a (\nInst a [x\n").len(), 1);
+    }
 }

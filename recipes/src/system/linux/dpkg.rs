@@ -1,23 +1,35 @@
 //! The package database of dpkg, read whole (deb822(5), dpkg-query(1)).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where it is.
 pub(super) const STATUS: &str = "/var/lib/dpkg/status";
 
-/// Every installed package with its version. A package of several architectures is there under its name
-/// and under `NAME:ARCHITECTURE`.
-pub(super) fn installed(status: &[u8]) -> BTreeMap<String, String> {
-    let mut packages = BTreeMap::new();
+/// The packages of a host. One of several architectures is there under its name and under
+/// `NAME:ARCHITECTURE`.
+#[derive(Debug, Default)]
+pub(super) struct Packages {
+    /// Every installed package with its version.
+    pub(super) installed: BTreeMap<String, String>,
+    /// The installed packages that no upgrade changes.
+    pub(super) held: BTreeSet<String>,
+}
+
+/// Reads the database.
+pub(super) fn packages(status: &[u8]) -> Packages {
+    let mut packages = Packages::default();
     for paragraph in paragraphs(status) {
         let (Some(name), Some(version)) = (paragraph.package, paragraph.version) else { continue };
         if paragraph.state() != Some("installed") {
             continue;
         }
-        if let Some(architecture) = paragraph.architecture {
-            packages.insert(format!("{name}:{architecture}"), version.to_owned());
+        let qualified = paragraph.architecture.map(|architecture| format!("{name}:{architecture}"));
+        for name in qualified.into_iter().chain([name.to_owned()]) {
+            if paragraph.wanted() == Some("hold") {
+                packages.held.insert(name.clone());
+            }
+            packages.installed.insert(name, version.to_owned());
         }
-        packages.insert(name.to_owned(), version.to_owned());
     }
     packages
 }
@@ -41,6 +53,11 @@ struct Paragraph<'a> {
 }
 
 impl Paragraph<'_> {
+    /// The first word of `Status: install ok installed`: what is wanted.
+    fn wanted(&self) -> Option<&str> {
+        self.status.and_then(|status| status.split_whitespace().next())
+    }
+
     /// The third word of `Status: install ok installed`.
     fn state(&self) -> Option<&str> {
         self.status.and_then(|status| status.split_whitespace().nth(2))
@@ -91,16 +108,17 @@ Version: 1.0
 
 Package: libc6
 Architecture: i386
-Status: install ok installed
+Status: hold ok installed
 Version: 2.36
 ";
 
     #[test]
     fn only_what_is_wholly_installed_counts() {
-        let packages = installed(STATUS);
+        let Packages { installed: packages, held } = packages(STATUS);
         assert_eq!(packages.get("nginx").map(String::as_str), Some("1.22.1-9+deb12u1"));
         assert_eq!(packages.get("libc6:i386").map(String::as_str), Some("2.36"));
         assert_eq!(packages.get("gone"), None);
+        assert_eq!(held.into_iter().collect::<Vec<_>>(), ["libc6", "libc6:i386"]);
         assert!(!is_interrupted(STATUS));
     }
 
@@ -108,7 +126,7 @@ Version: 2.36
     fn a_package_half_way_is_an_interruption() {
         let half = b"Package: a\nStatus: install ok half-configured\nVersion: 1\n\n";
         assert!(is_interrupted(half));
-        assert!(installed(half).is_empty());
-        assert!(installed(b"").is_empty());
+        assert!(packages(half).installed.is_empty());
+        assert!(packages(b"").installed.is_empty());
     }
 }

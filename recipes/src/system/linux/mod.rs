@@ -3,7 +3,7 @@
 //! This folder is the only place in the engine that writes or executes. Every path is resolved inside the
 //! root, symbolic links included, so that a link in a tree cannot lead out of it.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,8 @@ use super::accounts::Accounts;
 use super::{
     Entry, EntryKind, Facts, FactsError, Group, Host, Known, Machine, Mode, PerformError, Reading, User,
 };
-use crate::op::{Command, Op, UnitAction};
+use crate::op::{Command, Op, UnitAction, Upgrades};
+use crate::plan::is_of_apt;
 
 mod accounts;
 mod apt;
@@ -39,7 +40,7 @@ pub struct Linux {
     runner: process::Runner,
     caches: Caches,
     /// Whether package lists were refreshed in this run.
-    lists_are_fresh: bool,
+    lists_are_fresh: Cell<bool>,
     /// Whether unit files changed since systemd read them.
     units_are_stale: bool,
     /// Held while this is the one run that changes the host.
@@ -50,7 +51,8 @@ pub struct Linux {
 #[derive(Default)]
 struct Caches {
     accounts: OnceCell<Accounts>,
-    packages: OnceCell<BTreeMap<String, String>>,
+    packages: OnceCell<dpkg::Packages>,
+    upgrades: OnceCell<Vec<apt::Upgrade>>,
     active_units: OnceCell<BTreeSet<String>>,
     /// By everything about the command: another folder or user gives another answer.
     guards: RefCell<BTreeMap<String, bool>>,
@@ -70,7 +72,7 @@ impl Linux {
             environment: BTreeMap::new(),
             runner: process::Runner::default(),
             caches: Caches::default(),
-            lists_are_fresh: false,
+            lists_are_fresh: Cell::new(false),
             // What an earlier run wrote, and was cut off before it told systemd, counts.
             units_are_stale: true,
             lock: None,
@@ -95,7 +97,7 @@ impl Linux {
     /// When the package database cannot be read.
     pub fn installed_packages(&self) -> Result<BTreeMap<String, String>, FactsError> {
         // Each is there under its bare name as well as under the one with its architecture.
-        let bare = self.packages()?.iter().filter(|(name, _)| !name.contains(':'));
+        let bare = self.packages()?.installed.iter().filter(|(name, _)| !name.contains(':'));
         Ok(bare.map(|(name, version)| (name.clone(), version.clone())).collect())
     }
 
@@ -112,17 +114,21 @@ impl Linux {
         Ok(self.caches.accounts.get_or_init(Accounts::default))
     }
 
-    fn packages(&self) -> Result<&BTreeMap<String, String>, FactsError> {
+    fn packages(&self) -> Result<&dpkg::Packages, FactsError> {
         if self.caches.packages.get().is_none() {
             let path = Path::new(dpkg::STATUS);
             let bytes = self.tree.read(path).map_err(reading(path))?.unwrap_or_default();
-            let _ = self.caches.packages.set(dpkg::installed(&bytes));
+            let _ = self.caches.packages.set(dpkg::packages(&bytes));
         }
-        Ok(self.caches.packages.get_or_init(BTreeMap::new))
+        Ok(self.caches.packages.get_or_init(dpkg::Packages::default))
     }
 
     /// Forgets what an operation may have changed.
     fn forget(&mut self, op: &Op) {
+        if op.path().is_some_and(is_of_apt) {
+            self.lists_are_fresh.set(false);
+            self.caches.upgrades.take();
+        }
         match op {
             Op::WriteFile(write) => {
                 self.units_are_stale |= units::is_unit_path(&write.path);
@@ -142,10 +148,17 @@ impl Linux {
             | Op::RemoveUser { .. } => {
                 self.caches.accounts.take();
             }
+            Op::HoldPackages { .. } => {
+                self.caches.packages.take();
+                self.caches.upgrades.take();
+            }
             Op::Unit { .. } => {
                 self.caches.active_units.take();
             }
-            Op::InstallPackages { .. } | Op::RemovePackages { .. } | Op::Run(_) => {
+            Op::InstallPackages { .. }
+            | Op::RemovePackages { .. }
+            | Op::UpgradePackages { .. }
+            | Op::Run(_) => {
                 self.units_are_stale = true;
                 self.caches = Caches::default();
             }
@@ -203,7 +216,28 @@ impl Facts for Linux {
     }
 
     fn package(&self, name: &str) -> Reading<Option<String>> {
-        Ok(Known::Yes(self.packages()?.get(name).cloned()))
+        Ok(Known::Yes(self.packages()?.installed.get(name).cloned()))
+    }
+
+    fn held(&self, package: &str) -> Reading<bool> {
+        Ok(Known::Yes(self.packages()?.held.contains(package)))
+    }
+
+    fn upgradable(&self, which: Upgrades) -> Reading<Vec<String>> {
+        if self.caches.upgrades.get().is_none() {
+            let failed = |source| FactsError { what: "which packages have a newer version".into(), source };
+            if !self.tree.is_host() {
+                return Err(failed(io::ErrorKind::Unsupported.into()));
+            }
+            // Only a run that changes the host may bring its package lists up to date.
+            if self.lock.is_some() {
+                apt::refresh(self, &mut |_| {}).map_err(|error| failed(io::Error::other(error)))?;
+            }
+            let _ = self.caches.upgrades.set(apt::upgrades(self).map_err(failed)?);
+        }
+        let upgrades = self.caches.upgrades.get_or_init(Vec::new);
+        let meant = upgrades.iter().filter(|upgrade| which == Upgrades::All || upgrade.is_security);
+        Ok(Known::Yes(meant.map(|upgrade| upgrade.package.clone()).collect()))
     }
 
     fn user(&self, name: &str) -> Reading<Option<User>> {
@@ -323,6 +357,14 @@ impl Linux {
             Op::RemovePackages { packages, purge } => {
                 self.needs_booted_root("remove packages")?;
                 apt::remove(self, packages, *purge, output)
+            }
+            Op::UpgradePackages { packages, which } => {
+                self.needs_booted_root("upgrade packages")?;
+                apt::upgrade(self, packages, *which, output)
+            }
+            Op::HoldPackages { packages, held } => {
+                self.needs_booted_root("hold packages")?;
+                apt::hold(self, packages, *held, output)
             }
             Op::CreateGroup { .. }
             | Op::ModifyGroup { .. }

@@ -131,6 +131,22 @@ fn removing_a_directory_does_not_follow_links() {
 }
 
 #[test]
+fn package_lists_are_fresh_until_something_of_apt_changes() {
+    let host = Small::new();
+    fs::create_dir_all(host.path("/etc/apt/sources.list.d")).expect("made");
+    let mut machine = host.machine();
+    let mut is_fresh_after = |op: &Op| {
+        machine.lists_are_fresh.set(true);
+        perform(&mut machine, op).expect("performed");
+        machine.lists_are_fresh.get()
+    };
+    assert!(is_fresh_after(&write("/etc/motd", "x", 0o644)));
+    assert!(!is_fresh_after(&write("/etc/apt/sources.list.d/a.sources", "x", 0o644)));
+    let remove = Op::Remove { path: "/etc/apt/sources.list.d/a.sources".into(), directory: false };
+    assert!(!is_fresh_after(&remove));
+}
+
+#[test]
 fn errors_name_the_path_and_the_reason() {
     let host = Small::new();
     let mut machine = host.machine();
