@@ -20,10 +20,13 @@ use crate::template::Scope;
 mod command;
 mod contents;
 mod directory;
+mod edit;
 mod fields;
 mod file;
+mod fstab;
 mod group;
 mod line;
+mod mount;
 mod package;
 mod service;
 mod symlink;
@@ -46,6 +49,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<service::Service>(),
     Kind::of::<sysctl::Sysctl>(),
     Kind::of::<command::CommandResource>(),
+    Kind::of::<mount::Mount>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
