@@ -89,6 +89,19 @@ impl Lines {
         there
     }
 
+    /// Changes lines: those that `edit` returns a text for get it, and those that it returns an empty one
+    /// for go.
+    pub(super) fn rewrite(&mut self, edit: impl Fn(&str) -> Option<String>) {
+        for line in std::mem::take(&mut self.0) {
+            let text = line.trim_end_matches(['\n', '\r']);
+            match edit(text) {
+                None => self.0.push(line),
+                Some(edited) if edited.is_empty() => {}
+                Some(edited) => self.0.push(format!("{edited}{}", &line[text.len()..])),
+            }
+        }
+    }
+
     /// The place behind the last line that is like this.
     pub(super) fn after_last(&self, is: impl Fn(&str) -> bool) -> Option<usize> {
         self.0.iter().rposition(|line| is(line.trim_end())).map(|at| at + 1)

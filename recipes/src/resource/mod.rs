@@ -25,6 +25,8 @@ mod fields;
 mod file;
 mod fstab;
 mod group;
+mod hostname;
+mod hosts_entry;
 mod line;
 mod mount;
 mod package;
@@ -32,6 +34,7 @@ mod service;
 mod symlink;
 mod sysctl;
 mod template;
+mod timezone;
 mod user;
 
 pub use contents::SECRET_FILES;
@@ -50,6 +53,9 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<sysctl::Sysctl>(),
     Kind::of::<command::CommandResource>(),
     Kind::of::<mount::Mount>(),
+    Kind::of::<hosts_entry::HostsEntry>(),
+    Kind::of::<hostname::Hostname>(),
+    Kind::of::<timezone::Timezone>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
