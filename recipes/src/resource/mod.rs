@@ -28,7 +28,10 @@ mod group;
 mod hostname;
 mod hosts_entry;
 mod line;
+mod locale;
+mod locales;
 mod mount;
+mod near;
 mod package;
 mod service;
 mod symlink;
@@ -56,6 +59,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<hosts_entry::HostsEntry>(),
     Kind::of::<hostname::Hostname>(),
     Kind::of::<timezone::Timezone>(),
+    Kind::of::<locale::Locale>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.

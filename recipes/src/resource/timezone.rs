@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::contents::{Contents, plan_link};
 use super::edit::default_attributes;
+use super::near::near;
 use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
 use crate::op::{Content, Op};
@@ -63,7 +64,7 @@ impl Resolved {
             Some(EntryKind::File | EntryKind::Symlink { .. }) => return Ok(()),
             Some(EntryKind::Directory) => {
                 let message = format!("`{}` is a folder of time zones", self.name);
-                return Err(PlanError::impossible_but(message, near(&self.name, zones(facts)?)));
+                return Err(PlanError::impossible_but(message, advice(&self.name, &zones(facts)?)));
             }
             _ => {}
         }
@@ -75,7 +76,7 @@ impl Resolved {
             ));
         }
         let message = format!("there is no time zone `{}`", self.name);
-        Err(PlanError::impossible_but(message, near(&self.name, zones)))
+        Err(PlanError::impossible_but(message, advice(&self.name, &zones)))
     }
 
     /// The link as it is if it leads to the zone already, from the root or not, else as timedatectl makes it.
@@ -109,25 +110,10 @@ fn zones(facts: &dyn Facts) -> Result<Vec<String>, PlanError> {
     Ok(zones)
 }
 
-/// Advice for a name that is not among many: the three that are the nearest to it.
-fn near(name: &str, zones: Vec<String>) -> String {
-    let city = |zone: &str| zone.rsplit('/').next().unwrap_or(zone).to_lowercase();
-    let distance = |zone: &str| {
-        let whole = strsim::damerau_levenshtein(&name.to_lowercase(), &zone.to_lowercase());
-        whole.min(strsim::damerau_levenshtein(&city(name), &city(zone)))
-    };
-    let is_in = |zone: &str| zone.strip_prefix(name).is_some_and(|rest| rest.starts_with('/'));
-    let mut nearest: Vec<(usize, String)> = zones
-        .into_iter()
-        .map(|zone| (if is_in(&zone) { 1 } else { distance(&zone) }, zone))
-        .filter(|(distance, _)| *distance <= (name.len() / 3).max(1))
-        .collect();
-    nearest.sort();
-    let nearest: Vec<String> = nearest.into_iter().take(3).map(|(_, zone)| format!("`{zone}`")).collect();
-    match &nearest[..] {
-        [] => "`timedatectl list-timezones` has all names".into(),
-        names => format!("did you mean {}?", names.join(" or ")),
-    }
+/// The zones that may be meant.
+fn advice(name: &str, zones: &[String]) -> String {
+    near(name, zones.iter().map(String::as_str))
+        .unwrap_or_else(|| "`timedatectl list-timezones` has all names".into())
 }
 
 impl Resource for Resolved {

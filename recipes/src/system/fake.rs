@@ -17,6 +17,8 @@ pub struct Fake {
     pub performed: Vec<Op>,
     /// What packages bring when they are installed.
     brings: BTreeMap<String, Vec<Op>>,
+    /// What commands make when they run.
+    makes: BTreeMap<Vec<String>, Vec<Op>>,
     /// Guards that succeed.
     succeeding: BTreeSet<Vec<String>>,
     pending: Vec<String>,
@@ -53,6 +55,7 @@ impl Fake {
             state: Simulated::alone(host),
             performed: Vec::new(),
             brings: BTreeMap::new(),
+            makes: BTreeMap::new(),
             succeeding: BTreeSet::new(),
             pending: Vec::new(),
             fail_at: None,
@@ -107,6 +110,11 @@ impl Fake {
     /// Says what installing a package brings besides itself.
     pub fn package_brings(&mut self, package: &str, ops: Vec<Op>) {
         self.brings.insert(package.into(), ops);
+    }
+
+    /// Says what running a command does to the host.
+    pub fn command_makes(&mut self, argv: &[&str], ops: Vec<Op>) {
+        self.makes.insert(argv.iter().map(|&word| word.to_owned()).collect(), ops);
     }
 
     /// Makes a guard succeed.
@@ -208,6 +216,11 @@ impl Machine for Fake {
         if let Op::InstallPackages { packages } = op {
             for brought in packages.iter().filter_map(|package| self.brings.get(&package.name)).flatten() {
                 self.state.apply(brought);
+            }
+        }
+        if let Op::Run(command) = op {
+            for made in self.makes.get(&command.argv).into_iter().flatten() {
+                self.state.apply(made);
             }
         }
         self.performed.push(op.clone());
