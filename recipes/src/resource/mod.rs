@@ -20,6 +20,7 @@ use crate::template::Scope;
 mod command;
 mod contents;
 mod directory;
+mod drop_ins;
 mod edit;
 mod fields;
 mod file;
@@ -27,6 +28,7 @@ mod fstab;
 mod group;
 mod hostname;
 mod hosts_entry;
+mod kernel_module;
 mod line;
 mod locale;
 mod locales;
@@ -60,6 +62,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<hostname::Hostname>(),
     Kind::of::<timezone::Timezone>(),
     Kind::of::<locale::Locale>(),
+    Kind::of::<kernel_module::KernelModule>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
@@ -110,6 +113,8 @@ pub enum Claim {
     Unit(String),
     /// A kernel parameter.
     Sysctl(String),
+    /// A kernel module, by its name with `_`.
+    KernelModule(String),
 }
 
 impl fmt::Display for Claim {
@@ -122,6 +127,7 @@ impl fmt::Display for Claim {
             Self::Group(name) => write!(formatter, "the group `{name}`"),
             Self::Unit(name) => write!(formatter, "the unit `{name}`"),
             Self::Sysctl(key) => write!(formatter, "the sysctl `{key}`"),
+            Self::KernelModule(name) => write!(formatter, "the kernel module `{name}`"),
         }
     }
 }
