@@ -17,6 +17,8 @@ use crate::source::Location;
 use crate::system::{Facts, PlanError};
 use crate::template::Scope;
 
+mod alternatives;
+mod assert;
 mod command;
 mod contents;
 mod directory;
@@ -63,6 +65,8 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<timezone::Timezone>(),
     Kind::of::<locale::Locale>(),
     Kind::of::<kernel_module::KernelModule>(),
+    Kind::of::<alternatives::Alternatives>(),
+    Kind::of::<assert::Assert>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
