@@ -106,6 +106,31 @@ impl<'de> Deserialize<'de> for PackageName {
     }
 }
 
+/// The name of a host: labels of letters, digits and `-`, separated by dots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HostName(pub(super) String);
+
+impl<'de> Deserialize<'de> for HostName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        // RFC 1123, 2.1, and the lengths of RFC 1035, 2.3.4, less the dot at the end.
+        let is_label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        if name.len() > 253 || !name.split('.').all(is_label) {
+            return Err(de::Error::custom(format!(
+                "`{}` is not the name of a host: letters, digits and `-`, at most 63 between dots, \
+                 not starting or ending with `-`",
+                name.escape_debug()
+            )));
+        }
+        Ok(Self(name))
+    }
+}
+
 /// Whether a text starts with a letter or digit and has only those and the extra characters.
 pub(super) fn is_package_word(text: &str, extra: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphanumeric())

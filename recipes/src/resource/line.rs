@@ -4,11 +4,12 @@ use regex::Regex;
 use serde::Deserialize;
 
 use super::contents::Contents;
+use super::edit::{Existing, Found, Lines, default_attributes, existing};
 use super::fields::{AbsolutePath, State};
 use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
 use crate::op::{Content, Op};
-use crate::system::{Attributes, EntryKind, Facts, PlanError};
+use crate::system::{Facts, PlanError};
 use crate::words::Words;
 
 /// One line in a file that something else owns, such as a package.
@@ -126,21 +127,10 @@ impl Resource for Resolved {
 
     fn plan(&self, facts: &dyn Facts) -> Result<Vec<Op>, PlanError> {
         let path = self.path.as_path();
-        let (before, attributes) = match facts.entry(path)?.known()? {
-            Some(entry) if entry.kind == EntryKind::File => {
-                (facts.content(path)?.known()?.unwrap_or_default(), entry.attributes)
-            }
-            Some(entry) => {
-                return Err(PlanError::impossible(format!(
-                    "`{}` is {}, not a file",
-                    self.path,
-                    entry.kind.noun()
-                )));
-            }
+        let before = match existing(facts, path)? {
+            Some(before) => before,
             None if self.state == State::Absent => return Ok(Vec::new()),
-            None if self.create => {
-                (Vec::new(), Attributes { owner: "root".into(), group: "root".into(), mode: 0o644 })
-            }
+            None if self.create => Existing { text: String::new(), attributes: default_attributes() },
             None => {
                 return Err(PlanError::impossible_but(
                     format!("`{}` does not exist", self.path),
@@ -148,13 +138,13 @@ impl Resource for Resolved {
                 ));
             }
         };
-        let Ok(before) = String::from_utf8(before) else {
-            return Err(PlanError::impossible(format!("`{}` is not a text file", self.path)));
-        };
-        let content = Content::new(self.edit(&before));
-        let contents =
-            Contents { path: path.to_owned(), content, attributes, validate: self.validate.clone() };
-        contents.plan(facts)
+        Contents {
+            path: path.to_owned(),
+            content: Content::new(self.edit(&before.text)),
+            attributes: before.attributes,
+            validate: self.validate.clone(),
+        }
+        .plan(facts)
     }
 }
 
@@ -169,35 +159,17 @@ impl Resolved {
             Some(pattern) => pattern.is_match(text),
             None => self.line.as_deref() == Some(text),
         };
-        let mut lines: Vec<String> = Vec::new();
-        let mut done = wanted.is_none();
-        for line in before.split_inclusive('\n') {
-            let text = line.trim_end_matches(['\n', '\r']);
-            if !found(text) {
-                lines.push(line.to_owned());
-            } else if let Some(wanted) = wanted.filter(|_| !done) {
-                lines.push(format!("{wanted}{}", &line[text.len()..]));
-                done = true;
-            }
-        }
-        if let Some(wanted) = wanted.filter(|_| !done) {
+        let mut lines = Lines::of(before);
+        let there = lines.keep_one(wanted, |text| if found(text) { Found::Differs } else { Found::Other });
+        if let Some(wanted) = wanted.filter(|_| !there) {
             let at = match &self.insert {
                 Insert::AtEnd => None,
-                Insert::After(after) => {
-                    lines.iter().rposition(|line| after.is_match(line.trim_end())).map(|at| at + 1)
-                }
-                Insert::Before(before) => lines.iter().position(|line| before.is_match(line.trim_end())),
+                Insert::After(after) => lines.after_last(|line| after.is_match(line)),
+                Insert::Before(before) => lines.before_first(|line| before.is_match(line)),
             };
-            let at = at.unwrap_or(lines.len());
-            // The line before it may be the last, without an end.
-            if let Some(last) = at.checked_sub(1).and_then(|last| lines.get_mut(last))
-                && !last.ends_with('\n')
-            {
-                last.push('\n');
-            }
-            lines.insert(at, format!("{wanted}\n"));
+            lines.insert(at, wanted);
         }
-        lines.concat()
+        lines.text()
     }
 }
 

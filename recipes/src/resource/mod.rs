@@ -17,13 +17,25 @@ use crate::source::Location;
 use crate::system::{Facts, PlanError};
 use crate::template::Scope;
 
+mod alternatives;
+mod assert;
 mod command;
 mod contents;
 mod directory;
+mod drop_ins;
+mod edit;
 mod fields;
 mod file;
+mod fstab;
 mod group;
+mod hostname;
+mod hosts_entry;
+mod kernel_module;
 mod line;
+mod locale;
+mod locales;
+mod mount;
+mod near;
 mod package;
 mod package_hold;
 mod package_pin;
@@ -33,6 +45,7 @@ mod service;
 mod symlink;
 mod sysctl;
 mod template;
+mod timezone;
 mod user;
 
 pub use contents::SECRET_FILES;
@@ -54,6 +67,14 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<package_hold::PackageHold>(),
     Kind::of::<package_pin::PackagePin>(),
     Kind::of::<package_upgrade::PackageUpgrade>(),
+    Kind::of::<mount::Mount>(),
+    Kind::of::<hosts_entry::HostsEntry>(),
+    Kind::of::<hostname::Hostname>(),
+    Kind::of::<timezone::Timezone>(),
+    Kind::of::<locale::Locale>(),
+    Kind::of::<kernel_module::KernelModule>(),
+    Kind::of::<alternatives::Alternatives>(),
+    Kind::of::<assert::Assert>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
@@ -115,6 +136,8 @@ pub enum Claim {
     Unit(String),
     /// A kernel parameter.
     Sysctl(String),
+    /// A kernel module, by its name with `_`.
+    KernelModule(String),
 }
 
 impl fmt::Display for Claim {
@@ -132,6 +155,7 @@ impl fmt::Display for Claim {
             Self::Group(name) => write!(formatter, "the group `{name}`"),
             Self::Unit(name) => write!(formatter, "the unit `{name}`"),
             Self::Sysctl(key) => write!(formatter, "the sysctl `{key}`"),
+            Self::KernelModule(name) => write!(formatter, "the kernel module `{name}`"),
         }
     }
 }

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::contents::Contents;
+use super::drop_ins::{DropIn, drop_ins};
 use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
 use crate::op::{Content, Op};
-use crate::system::{Attributes, EntryKind, Facts, Known, PlanError, led_to};
+use crate::system::{Attributes, Facts, PlanError};
 
 /// Kernel parameters, set at every boot from one file in `/etc/sysctl.d`.
 ///
@@ -81,27 +82,11 @@ impl Resolved {
 
     /// A file that is read after ours and sets one of our keys to something else.
     fn overridden(&self, facts: &dyn Facts) -> Result<Option<(PathBuf, String)>, PlanError> {
-        let mut files: BTreeMap<String, PathBuf> = BTreeMap::new();
-        for directory in DIRECTORIES {
-            // While packages are yet to come nobody can know; it is looked at again when they are there.
-            let Known::Yes(names) = facts.names(Path::new(directory))? else { return Ok(None) };
-            for name in names.into_iter().filter(|name| has_extension(name)) {
-                let path = Path::new(directory).join(&name);
-                files.entry(name).or_insert(path);
-            }
-        }
-        let later =
-            files.split_off(&self.file_name()).into_iter().filter(|(name, _)| *name != self.file_name());
-        for (_, path) in later {
-            let path = match facts.entry(&path)? {
-                Known::Yes(Some(entry)) => match entry.kind {
-                    EntryKind::Symlink { target } => led_to(&path, &target),
-                    _ => path,
-                },
-                _ => continue,
-            };
-            let Known::Yes(Some(bytes)) = facts.content(&path)? else { continue };
-            for line in String::from_utf8_lossy(&bytes).lines() {
+        let ours = self.file_name();
+        // While packages are yet to come nobody can know; it is looked at again when they are there.
+        let later = drop_ins(facts, &DIRECTORIES, |name| name > ours.as_str())?;
+        for DropIn { path, text } in later.unwrap_or_default() {
+            for line in text.lines() {
                 let Some((key, value)) = line.split_once('=') else { continue };
                 let key = key.trim().trim_start_matches('-').replace('/', ".");
                 let differs = |ours: &String| !same(ours, value);
@@ -112,10 +97,6 @@ impl Resolved {
         }
         Ok(None)
     }
-}
-
-fn has_extension(name: &str) -> bool {
-    Path::new(name).extension().is_some_and(|extension| extension == "conf")
 }
 
 /// The kernel separates the numbers of a value by tabs, people by spaces.

@@ -120,7 +120,7 @@ impl Fake {
         self.upgradable.insert(package.into(), which);
     }
 
-    /// Says what running a command makes.
+    /// Says what running a command does to the host.
     pub fn command_makes(&mut self, argv: &[&str], ops: Vec<Op>) {
         self.makes.insert(argv.iter().map(|&word| word.to_owned()).collect(), ops);
     }

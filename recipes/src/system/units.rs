@@ -3,6 +3,7 @@
 //! Everything here is read through [`Facts`], so it is the same for a host, a tree that is not booted,
 //! and a host that is only simulated, and it needs no process. See systemd.unit(5).
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use super::{EntryKind, Facts, Known, Reading, led_to};
@@ -50,6 +51,29 @@ pub fn full_name(name: &str) -> String {
         Some((_, suffix)) if SUFFIXES.contains(&suffix) => name.to_owned(),
         _ => format!("{name}.service"),
     }
+}
+
+/// The name of the unit that is for a path, such as `srv-data.mount` for `/srv/data` (systemd.unit(5),
+/// "String escaping").
+pub fn unit_of_path(path: &Path, suffix: &str) -> String {
+    let path = path.to_string_lossy();
+    let inner = path.trim_matches('/');
+    if inner.is_empty() {
+        return format!("-.{suffix}");
+    }
+    let mut name = String::new();
+    for (at, byte) in inner.bytes().enumerate() {
+        match byte {
+            b'/' => name.push('-'),
+            b':' | b'_' => name.push(byte.into()),
+            b'.' if at > 0 => name.push('.'),
+            _ if byte.is_ascii_alphanumeric() => name.push(byte.into()),
+            _ => {
+                let _ = write!(name, "\\x{byte:02x}");
+            }
+        }
+    }
+    format!("{name}.{suffix}")
 }
 
 /// Looks a unit up.
@@ -227,5 +251,18 @@ mod tests {
         assert_eq!(full_name("nginx"), "nginx.service");
         assert_eq!(full_name("apt-daily.timer"), "apt-daily.timer");
         assert_eq!(full_name("php8.2-fpm"), "php8.2-fpm.service");
+    }
+
+    #[test]
+    fn units_are_named_as_systemd_names_them() {
+        // As `systemd-escape --path --suffix=mount` prints them.
+        for (path, name) in [
+            ("/", "-.mount"),
+            ("/srv/data", "srv-data.mount"),
+            ("/.a/b c", "\\x2ea-b\\x20c.mount"),
+            ("/a/.b", "a-.b.mount"),
+        ] {
+            assert_eq!(unit_of_path(Path::new(path), "mount"), name);
+        }
     }
 }

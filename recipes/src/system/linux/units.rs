@@ -37,7 +37,8 @@ pub(super) fn is_unit_path(path: &Path) -> bool {
         "/usr/local/lib/systemd/system",
         "/usr/lib/systemd/system",
     ];
-    folders.iter().any(|folder| path.starts_with(folder))
+    // Of each entry in fstab systemd makes a unit (systemd-fstab-generator(8)).
+    path == Path::new("/etc/fstab") || folders.iter().any(|folder| path.starts_with(folder))
 }
 
 /// Has systemd read all unit files again.
