@@ -25,9 +25,13 @@ mod file;
 mod group;
 mod line;
 mod package;
+mod part;
+mod sections;
 mod service;
+mod sudo;
 mod symlink;
 mod sysctl;
+mod systemd_unit;
 mod template;
 mod user;
 
@@ -46,6 +50,8 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<service::Service>(),
     Kind::of::<sysctl::Sysctl>(),
     Kind::of::<command::CommandResource>(),
+    Kind::of::<systemd_unit::SystemdUnit>(),
+    Kind::of::<sudo::Sudo>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
