@@ -17,6 +17,7 @@ use crate::source::Location;
 use crate::system::{Facts, PlanError};
 use crate::template::Scope;
 
+mod authorized_key;
 mod command;
 mod contents;
 mod directory;
@@ -26,6 +27,7 @@ mod group;
 mod line;
 mod package;
 mod part;
+mod public_key;
 mod sections;
 mod service;
 mod sudo;
@@ -52,6 +54,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<command::CommandResource>(),
     Kind::of::<systemd_unit::SystemdUnit>(),
     Kind::of::<sudo::Sudo>(),
+    Kind::of::<authorized_key::AuthorizedKey>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
@@ -102,6 +105,26 @@ pub enum Claim {
     Unit(String),
     /// A kernel parameter.
     Sysctl(String),
+    /// All keys that let in as a user.
+    AuthorizedKeys(String),
+    /// One key that lets in as a user.
+    AuthorizedKey {
+        /// Who is let in.
+        user: String,
+        /// What tells the key from others.
+        key: String,
+    },
+}
+
+impl Claim {
+    /// What it is a part of: who decides the whole decides this too.
+    pub(crate) fn whole(&self) -> Option<Self> {
+        match self {
+            Self::Line { path, .. } => Some(Self::Path(path.clone())),
+            Self::AuthorizedKey { user, .. } => Some(Self::AuthorizedKeys(user.clone())),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Claim {
@@ -114,6 +137,8 @@ impl fmt::Display for Claim {
             Self::Group(name) => write!(formatter, "the group `{name}`"),
             Self::Unit(name) => write!(formatter, "the unit `{name}`"),
             Self::Sysctl(key) => write!(formatter, "the sysctl `{key}`"),
+            Self::AuthorizedKeys(user) => write!(formatter, "the set of keys of `{user}`"),
+            Self::AuthorizedKey { user, key } => write!(formatter, "the key `{key}` of `{user}`"),
         }
     }
 }
