@@ -20,6 +20,7 @@ use crate::template::Scope;
 mod authorized_key;
 mod command;
 mod contents;
+mod cron;
 mod directory;
 mod fields;
 mod file;
@@ -55,6 +56,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<systemd_unit::SystemdUnit>(),
     Kind::of::<sudo::Sudo>(),
     Kind::of::<authorized_key::AuthorizedKey>(),
+    Kind::of::<cron::Cron>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
