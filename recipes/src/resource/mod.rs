@@ -35,7 +35,9 @@ mod sudo;
 mod symlink;
 mod sysctl;
 mod systemd_unit;
+mod sysusers;
 mod template;
+mod tmpfiles;
 mod user;
 
 pub use contents::SECRET_FILES;
@@ -57,6 +59,8 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<sudo::Sudo>(),
     Kind::of::<authorized_key::AuthorizedKey>(),
     Kind::of::<cron::Cron>(),
+    Kind::of::<tmpfiles::Tmpfiles>(),
+    Kind::of::<sysusers::Sysusers>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
