@@ -1,9 +1,10 @@
-//! What `file`, `template`, `line` and `sysctl` have in common: a file with this content must be there.
+//! What `file`, `template`, `line`, `sysctl` and others have in common: a file with this content must be
+//! there, or none.
 
 use std::path::{Path, PathBuf};
 
 use crate::op::{Before, Content, Op, WriteFile};
-use crate::system::{Attributes, EntryKind, Facts, Mode, PlanError};
+use crate::system::{Attributes, EntryKind, Facts, Known, Mode, PlanError};
 
 /// Where files with secrets are on a live host: on tmpfs, never on a disk.
 pub const SECRET_FILES: &str = "/run/bootstrap-agent/files";
@@ -89,6 +90,11 @@ impl Contents {
         }
     }
 
+    /// What makes it where there is nothing yet, not even its folder.
+    pub(super) fn create(&self) -> Op {
+        self.write(&self.path, Before::Absent)
+    }
+
     fn write(&self, path: &Path, before: Before) -> Op {
         Op::WriteFile(WriteFile {
             path: path.to_owned(),
@@ -108,6 +114,20 @@ pub(super) fn plan_absent(facts: &dyn Facts, path: &Path) -> Result<Vec<Op>, Pla
             Ok(vec![Op::Remove { path: path.to_owned(), directory: entry.kind == EntryKind::Directory }])
         }
     }
+}
+
+/// What is needed so that no file is at a path. A directory there is not what somebody meant.
+pub(super) fn plan_no_file(facts: &dyn Facts, path: &Path) -> Result<Vec<Op>, PlanError> {
+    if let Known::Yes(Some(entry)) = facts.entry(path)?
+        && entry.kind == EntryKind::Directory
+    {
+        let path = path.display();
+        return Err(PlanError::impossible_but(
+            format!("`{path}` is a directory, not a file"),
+            format!("to remove it with all that is in it: `directory: {{ path: {path}, state: absent }}`"),
+        ));
+    }
+    plan_absent(facts, path)
 }
 
 /// What is needed so that a path is a link to another.
@@ -157,20 +177,31 @@ fn parent_exists(facts: &dyn Facts, path: &Path) -> Result<(), PlanError> {
 
 /// An owner that does not exist would be found only half way through.
 pub(super) fn owners_exist(facts: &dyn Facts, attributes: &Attributes) -> Result<(), PlanError> {
-    let missing = |noun: &str, name: &str| {
-        PlanError::impossible_but(
-            format!("the {noun} `{name}` does not exist"),
-            format!("put a `{noun}: {{ name: {name} }}` before it"),
-        )
-    };
-    let is_number = |name: &str| name.parse::<u32>().is_ok();
-    if !is_number(&attributes.owner) && facts.user(&attributes.owner)?.known()?.is_none() {
-        return Err(missing("user", &attributes.owner));
+    user_exists(facts, &attributes.owner)?;
+    group_exists(facts, &attributes.group)
+}
+
+/// A user must exist, unless it is a number.
+pub(super) fn user_exists(facts: &dyn Facts, name: &str) -> Result<(), PlanError> {
+    if name.parse::<u32>().is_ok() || facts.user(name)?.known()?.is_some() {
+        return Ok(());
     }
-    if !is_number(&attributes.group) && facts.group(&attributes.group)?.known()?.is_none() {
-        return Err(missing("group", &attributes.group));
+    Err(missing("user", name))
+}
+
+/// A group must exist, unless it is a number.
+pub(super) fn group_exists(facts: &dyn Facts, name: &str) -> Result<(), PlanError> {
+    if name.parse::<u32>().is_ok() || facts.group(name)?.known()?.is_some() {
+        return Ok(());
     }
-    Ok(())
+    Err(missing("group", name))
+}
+
+fn missing(noun: &str, name: &str) -> PlanError {
+    PlanError::impossible_but(
+        format!("the {noun} `{name}` does not exist"),
+        format!("put a `{noun}: {{ name: {name} }}` before it"),
+    )
 }
 
 fn root(mode: u32) -> Attributes {

@@ -1,5 +1,7 @@
 //! `directory`: a directory, or none.
 
+use std::path::Path;
+
 use serde::Deserialize;
 
 use super::contents::{missing_parents, owners_exist, plan_absent};
@@ -69,29 +71,38 @@ impl Resource for Resolved {
         if self.state == State::Absent {
             return plan_absent(facts, path);
         }
-        owners_exist(facts, &self.attributes)?;
-        match facts.entry(path)?.known()? {
-            None => {
-                let parent = Attributes { owner: "root".into(), group: "root".into(), mode: 0o755 };
-                let mut ops: Vec<Op> = missing_parents(facts, path)?
-                    .into_iter()
-                    .map(|path| Op::CreateDirectory { path, attributes: parent.clone() })
-                    .collect();
-                ops.push(Op::CreateDirectory { path: path.to_owned(), attributes: self.attributes.clone() });
-                Ok(ops)
-            }
-            Some(entry) if entry.kind != EntryKind::Directory => Err(PlanError::impossible(format!(
-                "`{}` is {}, not a directory",
-                self.path,
-                entry.kind.noun()
-            ))),
-            Some(entry) if entry.attributes != self.attributes => Ok(vec![Op::SetAttributes {
-                path: path.to_owned(),
-                attributes: self.attributes.clone(),
-                before: entry.attributes,
-            }]),
-            Some(_) => Ok(Vec::new()),
+        plan_directory(facts, path, &self.attributes)
+    }
+}
+
+/// What is needed so that a directory is there, with those above it.
+pub(super) fn plan_directory(
+    facts: &dyn Facts,
+    path: &Path,
+    attributes: &Attributes,
+) -> Result<Vec<Op>, PlanError> {
+    owners_exist(facts, attributes)?;
+    match facts.entry(path)?.known()? {
+        None => {
+            let parent = Attributes { owner: "root".into(), group: "root".into(), mode: 0o755 };
+            let mut ops: Vec<Op> = missing_parents(facts, path)?
+                .into_iter()
+                .map(|path| Op::CreateDirectory { path, attributes: parent.clone() })
+                .collect();
+            ops.push(Op::CreateDirectory { path: path.to_owned(), attributes: attributes.clone() });
+            Ok(ops)
         }
+        Some(entry) if entry.kind != EntryKind::Directory => Err(PlanError::impossible(format!(
+            "`{}` is {}, not a directory",
+            path.display(),
+            entry.kind.noun()
+        ))),
+        Some(entry) if entry.attributes != *attributes => Ok(vec![Op::SetAttributes {
+            path: path.to_owned(),
+            attributes: attributes.clone(),
+            before: entry.attributes,
+        }]),
+        Some(_) => Ok(Vec::new()),
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
+use crate::error::Problem;
 use crate::system::Attributes;
 
 /// A path from the root, without `..` and without a slash at the end.
@@ -131,6 +132,23 @@ impl<'de> Deserialize<'de> for HostName {
     }
 }
 
+/// The name of a file in a folder such as `/etc/cron.d`, without what ends it. There are no dots in it:
+/// cron(8) and sudoers(5) pass over files whose names have them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PartName(pub(super) String);
+
+impl<'de> Deserialize<'de> for PartName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) {
+            return Err(de::Error::custom(format!(
+                "`{name}` is not a name for a file of settings: letters, digits, `-` and `_`, without a dot"
+            )));
+        }
+        Ok(Self(name))
+    }
+}
+
 /// Whether a text starts with a letter or digit and has only those and the extra characters.
 pub(super) fn is_package_word(text: &str, extra: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphanumeric())
@@ -146,6 +164,14 @@ pub(super) enum State {
     Present,
     /// It shall not.
     Absent,
+}
+
+/// A text goes into one line of a file: what ends the line would begin another that nobody decided.
+pub(super) fn one_line(what: &str, text: &str) -> Result<(), Problem> {
+    if text.contains(['\n', '\r', '\0']) {
+        return Err(Problem::new(format!("{what} goes into one line; it has a line end or NUL in it")));
+    }
+    Ok(())
 }
 
 /// Owner, group and mode as they shall be: what is not said is root's, so that two hosts cannot differ.

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::contents::{Contents, plan_absent};
+use super::contents::{Contents, plan_no_file};
 use super::fields::{AbsolutePath, Mode, State, attributes};
 use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
@@ -104,19 +104,7 @@ impl Resource for AbsentFile {
     }
 
     fn plan(&self, facts: &dyn Facts) -> Result<Vec<Op>, PlanError> {
-        use crate::system::{EntryKind, Known};
-        if let Known::Yes(Some(entry)) = facts.entry(self.path.as_path())?
-            && entry.kind == EntryKind::Directory
-        {
-            return Err(PlanError::impossible_but(
-                format!("`{}` is a directory, not a file", self.path),
-                format!(
-                    "to remove it with all that is in it: `directory: {{ path: {}, state: absent }}`",
-                    self.path
-                ),
-            ));
-        }
-        plan_absent(facts, self.path.as_path())
+        plan_no_file(facts, self.path.as_path())
     }
 }
 

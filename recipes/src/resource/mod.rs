@@ -19,8 +19,10 @@ use crate::template::Scope;
 
 mod alternatives;
 mod assert;
+mod authorized_key;
 mod command;
 mod contents;
+mod cron;
 mod directory;
 mod drop_ins;
 mod edit;
@@ -40,12 +42,19 @@ mod package;
 mod package_hold;
 mod package_pin;
 mod package_upgrade;
+mod part;
+mod public_key;
 mod repository;
+mod sections;
 mod service;
+mod sudo;
 mod symlink;
 mod sysctl;
+mod systemd_unit;
+mod sysusers;
 mod template;
 mod timezone;
+mod tmpfiles;
 mod user;
 
 pub use contents::SECRET_FILES;
@@ -75,6 +84,12 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<kernel_module::KernelModule>(),
     Kind::of::<alternatives::Alternatives>(),
     Kind::of::<assert::Assert>(),
+    Kind::of::<systemd_unit::SystemdUnit>(),
+    Kind::of::<sudo::Sudo>(),
+    Kind::of::<authorized_key::AuthorizedKey>(),
+    Kind::of::<cron::Cron>(),
+    Kind::of::<tmpfiles::Tmpfiles>(),
+    Kind::of::<sysusers::Sysusers>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
@@ -138,6 +153,26 @@ pub enum Claim {
     Sysctl(String),
     /// A kernel module, by its name with `_`.
     KernelModule(String),
+    /// All keys that let in as a user.
+    AuthorizedKeys(String),
+    /// One key that lets in as a user.
+    AuthorizedKey {
+        /// Who is let in.
+        user: String,
+        /// What tells the key from others.
+        key: String,
+    },
+}
+
+impl Claim {
+    /// What it is a part of: who decides the whole decides this too.
+    pub(crate) fn whole(&self) -> Option<Self> {
+        match self {
+            Self::Line { path, .. } => Some(Self::Path(path.clone())),
+            Self::AuthorizedKey { user, .. } => Some(Self::AuthorizedKeys(user.clone())),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Claim {
@@ -156,6 +191,8 @@ impl fmt::Display for Claim {
             Self::Unit(name) => write!(formatter, "the unit `{name}`"),
             Self::Sysctl(key) => write!(formatter, "the sysctl `{key}`"),
             Self::KernelModule(name) => write!(formatter, "the kernel module `{name}`"),
+            Self::AuthorizedKeys(user) => write!(formatter, "the set of keys of `{user}`"),
+            Self::AuthorizedKey { user, key } => write!(formatter, "the key `{key}` of `{user}`"),
         }
     }
 }

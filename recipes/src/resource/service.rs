@@ -1,5 +1,7 @@
 //! `service`: a systemd unit, enabled and running or not.
 
+use std::path::Path;
+
 use serde::Deserialize;
 
 use super::{Claim, Context, Fields, Resource};
@@ -76,7 +78,12 @@ impl Resource for Service {
     }
 
     fn claims(&self) -> Vec<Claim> {
-        vec![Claim::Unit(self.name.clone())]
+        let mut claims = vec![Claim::Unit(self.name.clone())];
+        if self.masked == Some(true) {
+            // The mask is a link where a unit file of the administrator would be.
+            claims.push(Claim::Path(Path::new("/etc/systemd/system").join(&self.name)));
+        }
+        claims
     }
 
     fn is_reaction(&self) -> bool {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::contents::Contents;
 use super::drop_ins::{DropIn, drop_ins};
+use super::fields::PartName;
 use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
 use crate::op::{Content, Op};
@@ -27,8 +28,8 @@ use crate::system::{Attributes, Facts, PlanError};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Sysctl {
-    /// The name in the name of the file.
-    name: String,
+    /// The name in the name of the file: letters, digits, `-` and `_`.
+    name: PartName,
     /// Keys, with dots, and their values.
     settings: BTreeMap<String, String>,
 }
@@ -47,9 +48,6 @@ impl Fields for Sysctl {
     const KIND: &'static str = "sysctl";
 
     fn build(self, _context: &Context<'_>) -> Result<Box<dyn Resource>, Problem> {
-        if self.name.is_empty() || !self.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) {
-            return Err(Problem::new(format!("`{}` is not a name for a file of settings", self.name)));
-        }
         if self.settings.is_empty() {
             return Err(Problem::new("a `sysctl` needs at least one of `settings`"));
         }
@@ -63,7 +61,7 @@ impl Fields for Sysctl {
                 return Err(Problem::new(format!("the value of `{key}` has a line end in it")));
             }
         }
-        Ok(Box::new(Resolved { name: self.name, settings: self.settings }))
+        Ok(Box::new(Resolved { name: self.name.0, settings: self.settings }))
     }
 }
 
@@ -199,7 +197,7 @@ mod tests {
     fn wrong_fields_are_explained() {
         let problems = |fields: &str| Example::resources(&format!("- sysctl: {fields}")).problems();
         insta::assert_snapshot!(problems("{ name: a, settings: {} }"), @"example/recipe.yaml:2:13: a `sysctl` needs at least one of `settings`");
-        insta::assert_snapshot!(problems("{ name: a/b, settings: { a.b: 1 } }"), @"example/recipe.yaml:2:13: `a/b` is not a name for a file of settings");
+        insta::assert_snapshot!(problems("{ name: a/b, settings: { a.b: 1 } }"), @"example/recipe.yaml:2:13: `a/b` is not a name for a file of settings: letters, digits, `-` and `_`, without a dot");
         insta::assert_snapshot!(problems("{ name: a, settings: { ip_forward: 1 } }"), @"example/recipe.yaml:2:13: `ip_forward` is not a sysctl key; keys are written with dots, such as `net.ipv4.ip_forward`");
         insta::assert_snapshot!(problems("{ name: a, settings: { a.b: true } }"), @r#"example/recipe.yaml:2:41: expected a string, found the boolean `true`; write "true" in quotes"#);
     }
