@@ -3,12 +3,12 @@
 use regex::Regex;
 use serde::Deserialize;
 
-use super::contents::Contents;
+use super::edited::{EditedFile, Insert, insert_at, lines_of, regex};
 use super::fields::{AbsolutePath, State};
 use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
-use crate::op::{Content, Op};
-use crate::system::{Attributes, EntryKind, Facts, PlanError};
+use crate::op::Op;
+use crate::system::{Facts, PlanError};
 use crate::words::Words;
 
 /// One line in a file that something else owns, such as a package.
@@ -46,20 +46,10 @@ pub(super) struct Line {
 
 #[derive(Debug)]
 struct Resolved {
-    path: AbsolutePath,
+    file: EditedFile,
     line: Option<String>,
     pattern: Option<Regex>,
     insert: Insert,
-    create: bool,
-    validate: Option<Vec<String>>,
-    state: State,
-}
-
-#[derive(Debug)]
-enum Insert {
-    AtEnd,
-    After(Regex),
-    Before(Regex),
 }
 
 impl Fields for Line {
@@ -85,83 +75,38 @@ impl Fields for Line {
             }
             _ => {}
         }
-        let insert = match (self.insert_after, self.insert_before) {
-            (None, None) => Insert::AtEnd,
-            (Some(text), None) => Insert::After(regex("insert_after", &text)?),
-            (None, Some(text)) => Insert::Before(regex("insert_before", &text)?),
-            (Some(_), Some(_)) => {
-                return Err(Problem::new("a `line` has either `insert_after` or `insert_before`, not both"));
-            }
-        };
-        Ok(Box::new(Resolved {
+        let insert =
+            Insert::from_fields(Self::KIND, self.insert_after.as_deref(), self.insert_before.as_deref())?;
+        let file = EditedFile {
             path: self.path,
-            line: self.line,
-            pattern,
-            insert,
             create: self.create,
             validate: self.validate.map(|words| words.0),
             state: self.state,
-        }))
+        };
+        Ok(Box::new(Resolved { file, line: self.line, pattern, insert }))
     }
-}
-
-fn regex(field: &str, text: &str) -> Result<Regex, Problem> {
-    Regex::new(text).map_err(|error| {
-        let why = error.to_string();
-        let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        Problem::new(format!("`{field}` is not a valid regular expression: {why}"))
-    })
 }
 
 impl Resource for Resolved {
     fn subject(&self) -> String {
         let what = self.line.as_deref().or(self.pattern.as_ref().map(Regex::as_str)).unwrap_or_default();
-        format!("{}: {what}", self.path)
+        format!("{}: {what}", self.file.path)
     }
 
     fn claims(&self) -> Vec<Claim> {
         let what = self.pattern.as_ref().map(Regex::as_str).or(self.line.as_deref()).unwrap_or_default();
-        vec![Claim::Line { path: self.path.as_path().to_owned(), line: what.to_owned() }]
+        vec![Claim::Line { path: self.file.path.as_path().to_owned(), line: what.to_owned() }]
     }
 
     fn plan(&self, facts: &dyn Facts) -> Result<Vec<Op>, PlanError> {
-        let path = self.path.as_path();
-        let (before, attributes) = match facts.entry(path)?.known()? {
-            Some(entry) if entry.kind == EntryKind::File => {
-                (facts.content(path)?.known()?.unwrap_or_default(), entry.attributes)
-            }
-            Some(entry) => {
-                return Err(PlanError::impossible(format!(
-                    "`{}` is {}, not a file",
-                    self.path,
-                    entry.kind.noun()
-                )));
-            }
-            None if self.state == State::Absent => return Ok(Vec::new()),
-            None if self.create => {
-                (Vec::new(), Attributes { owner: "root".into(), group: "root".into(), mode: 0o644 })
-            }
-            None => {
-                return Err(PlanError::impossible_but(
-                    format!("`{}` does not exist", self.path),
-                    "install what brings it before, or write `create: true`",
-                ));
-            }
-        };
-        let Ok(before) = String::from_utf8(before) else {
-            return Err(PlanError::impossible(format!("`{}` is not a text file", self.path)));
-        };
-        let content = Content::new(self.edit(&before));
-        let contents =
-            Contents { path: path.to_owned(), content, attributes, validate: self.validate.clone() };
-        contents.plan(facts)
+        self.file.plan(facts, |before| Ok(self.edit(before)))
     }
 }
 
 impl Resolved {
     /// The text with the line as it shall be. Line ends of other lines stay as they are.
     fn edit(&self, before: &str) -> String {
-        let wanted = match (self.state, &self.line) {
+        let wanted = match (self.file.state, &self.line) {
             (State::Present, line) => line.as_deref(),
             (State::Absent, _) => None,
         };
@@ -171,31 +116,18 @@ impl Resolved {
         };
         let mut lines: Vec<String> = Vec::new();
         let mut done = wanted.is_none();
-        for line in before.split_inclusive('\n') {
+        for line in lines_of(before) {
             let text = line.trim_end_matches(['\n', '\r']);
             if !found(text) {
-                lines.push(line.to_owned());
+                lines.push(line.clone());
             } else if let Some(wanted) = wanted.filter(|_| !done) {
                 lines.push(format!("{wanted}{}", &line[text.len()..]));
                 done = true;
             }
         }
         if let Some(wanted) = wanted.filter(|_| !done) {
-            let at = match &self.insert {
-                Insert::AtEnd => None,
-                Insert::After(after) => {
-                    lines.iter().rposition(|line| after.is_match(line.trim_end())).map(|at| at + 1)
-                }
-                Insert::Before(before) => lines.iter().position(|line| before.is_match(line.trim_end())),
-            };
-            let at = at.unwrap_or(lines.len());
-            // The line before it may be the last, without an end.
-            if let Some(last) = at.checked_sub(1).and_then(|last| lines.get_mut(last))
-                && !last.ends_with('\n')
-            {
-                last.push('\n');
-            }
-            lines.insert(at, format!("{wanted}\n"));
+            let at = self.insert.place(&lines);
+            insert_at(&mut lines, at, format!("{wanted}\n"));
         }
         lines.concat()
     }

@@ -17,9 +17,11 @@ use crate::source::Location;
 use crate::system::{Facts, PlanError};
 use crate::template::Scope;
 
+mod block;
 mod command;
 mod contents;
 mod directory;
+mod edited;
 mod fields;
 mod file;
 mod group;
@@ -46,6 +48,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<service::Service>(),
     Kind::of::<sysctl::Sysctl>(),
     Kind::of::<command::CommandResource>(),
+    Kind::of::<block::Block>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
@@ -86,6 +89,20 @@ pub enum Claim {
         /// What finds the line.
         line: String,
     },
+    /// A block of lines of a file that something else made.
+    Block {
+        /// The file.
+        path: PathBuf,
+        /// Its name.
+        name: String,
+    },
+    /// A key of a file that something else made, with all that is below it.
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// The keys that lead to it, the outermost first.
+        keys: Vec<String>,
+    },
     /// A package.
     Package(String),
     /// An account.
@@ -98,11 +115,29 @@ pub enum Claim {
     Sysctl(String),
 }
 
+impl Claim {
+    /// The claims that have this one in them: who decides a whole file decides its lines.
+    pub fn within(&self) -> Vec<Self> {
+        match self {
+            Self::Line { path, .. } | Self::Block { path, .. } => vec![Self::Path(path.clone())],
+            Self::Key { path, keys } => {
+                let above = |depth| Self::Key { path: path.clone(), keys: keys[..depth].to_vec() };
+                [Self::Path(path.clone())].into_iter().chain((1..keys.len()).map(above)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
 impl fmt::Display for Claim {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(path) => write!(formatter, "the path `{}`", path.display()),
             Self::Line { path, line } => write!(formatter, "the line `{line}` of `{}`", path.display()),
+            Self::Block { path, name } => write!(formatter, "the block `{name}` of `{}`", path.display()),
+            Self::Key { path, keys } => {
+                write!(formatter, "the key `{}` of `{}`", keys.join("."), path.display())
+            }
             Self::Package(name) => write!(formatter, "the package `{name}`"),
             Self::User(name) => write!(formatter, "the user `{name}`"),
             Self::Group(name) => write!(formatter, "the group `{name}`"),
