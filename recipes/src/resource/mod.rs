@@ -25,6 +25,7 @@ mod edited;
 mod fields;
 mod file;
 mod group;
+mod ini;
 mod line;
 mod package;
 mod service;
@@ -49,6 +50,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<sysctl::Sysctl>(),
     Kind::of::<command::CommandResource>(),
     Kind::of::<block::Block>(),
+    Kind::of::<ini::Ini>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
