@@ -26,6 +26,8 @@ mod fields;
 mod file;
 mod group;
 mod ini;
+mod json;
+mod keys;
 mod line;
 mod package;
 mod service;
@@ -51,6 +53,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<command::CommandResource>(),
     Kind::of::<block::Block>(),
     Kind::of::<ini::Ini>(),
+    Kind::of::<json::JsonKey>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
