@@ -244,12 +244,14 @@ fn find_contradictions(resolved: &Resolved, problems: &mut Problems) {
         }
     }
     for ((stage, claim), step) in &claimed {
-        if let Some(all) = claim.whole()
-            && let Some(whole) = claimed.get(&(*stage, all.clone()))
-        {
-            let message = format!("{claim} is set, but {all} is decided elsewhere");
-            let problem = Problem::new(message).at(&step.at).and_at(&whole.at, "here");
-            problems.push(problem.help("put it where that is decided"));
+        for outer in claim.within() {
+            let Some(whole) = claimed.get(&(*stage, outer.clone())) else { continue };
+            let (what, help) = match outer {
+                Claim::Path(_) => ("the whole file".to_owned(), "put it where the file is decided"),
+                outer => (format!("all of {outer}"), "put it into the value there"),
+            };
+            let message = format!("{claim} is set, but {what} is decided elsewhere");
+            problems.push(Problem::new(message).at(&step.at).and_at(&whole.at, "here").help(help));
         }
     }
 }
@@ -337,7 +339,7 @@ resources:
         example/recipe.yaml:3:5: the path `/etc/a` is decided twice, differently (first here: example/recipe.yaml:2:5)
         example/recipe.yaml:5:5: the sysctl `a.b` is decided twice, differently (first here: example/recipe.yaml:4:5)
         example/recipe.yaml:7:5: the unit `nginx.service` is decided twice, differently (first here: example/recipe.yaml:6:5)
-        example/recipe.yaml:8:5: the line `z` of `/etc/a` is set, but the path `/etc/a` is decided elsewhere (here: example/recipe.yaml:2:5); put it where that is decided
+        example/recipe.yaml:8:5: the line `z` of `/etc/a` is set, but the whole file is decided elsewhere (here: example/recipe.yaml:2:5); put it where the file is decided
         ");
         let same = "
 - package: { name: a }
@@ -375,10 +377,10 @@ resources:
 "
         )
         .problems(), @"
-        example/recipe.yaml:2:5: unknown kind `fiel`; did you mean `file`? valid are `package`, `file`, `template`, `directory`, `symlink`, `line`, `user`, `group`, `service`, `sysctl`, `command`, `repository`, `package_hold`, `package_pin`, `package_upgrade`, `mount`, `hosts_entry`, `hostname`, `timezone`, `locale`, `kernel_module`, `alternatives`, `assert`, `systemd_unit`, `sudo`, `authorized_key`, `cron`, `tmpfiles` and `sysusers`
+        example/recipe.yaml:2:5: unknown kind `fiel`; did you mean `file`? valid are `package`, `file`, `template`, `directory`, `symlink`, `line`, `user`, `group`, `service`, `sysctl`, `command`, `repository`, `package_hold`, `package_pin`, `package_upgrade`, `mount`, `hosts_entry`, `hostname`, `timezone`, `locale`, `kernel_module`, `alternatives`, `assert`, `systemd_unit`, `sudo`, `authorized_key`, `cron`, `tmpfiles`, `sysusers`, `block`, `ini` and `json`
         example/recipe.yaml:4:5: unknown field `notfy` beside the kind; did you mean `notify`? valid are `name`, `when`, `for_each`, `notify` and `after`
         example/recipe.yaml:6:5: a resource has one kind; this has `file` and `package`; start another resource with `-`
-        example/recipe.yaml:9:5: this resource has no kind; kinds are `package`, `file`, `template`, `directory`, `symlink`, `line`, `user`, `group`, `service`, `sysctl`, `command`, `repository`, `package_hold`, `package_pin`, `package_upgrade`, `mount`, `hosts_entry`, `hostname`, `timezone`, `locale`, `kernel_module`, `alternatives`, `assert`, `systemd_unit`, `sudo`, `authorized_key`, `cron`, `tmpfiles`, `sysusers`
+        example/recipe.yaml:9:5: this resource has no kind; kinds are `package`, `file`, `template`, `directory`, `symlink`, `line`, `user`, `group`, `service`, `sysctl`, `command`, `repository`, `package_hold`, `package_pin`, `package_upgrade`, `mount`, `hosts_entry`, `hostname`, `timezone`, `locale`, `kernel_module`, `alternatives`, `assert`, `systemd_unit`, `sudo`, `authorized_key`, `cron`, `tmpfiles`, `sysusers`, `block`, `ini`, `json`
         example/recipe.yaml:11:13: expected a name or a list of names, found a mapping of 1
         example/recipe.yaml:12:5: expected a resource, such as `file: { path: /etc/motd, content: hi }`, found the string `text`
         ");

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::contents::Contents;
+use super::edited::{insert_at, lines_of};
 use crate::op::{Content, Op};
 use crate::system::{Attributes, EntryKind, Facts, PlanError};
 
@@ -64,7 +65,7 @@ pub(super) struct Lines(Vec<String>);
 
 impl Lines {
     pub(super) fn of(text: &str) -> Self {
-        Self(text.split_inclusive('\n').map(str::to_owned).collect())
+        Self(lines_of(text))
     }
 
     /// Leaves one of the lines that `find` finds, as it is wanted, or none. Says whether it is there; all
@@ -102,26 +103,15 @@ impl Lines {
         }
     }
 
-    /// The place behind the last line that is like this.
-    pub(super) fn after_last(&self, is: impl Fn(&str) -> bool) -> Option<usize> {
-        self.0.iter().rposition(|line| is(line.trim_end())).map(|at| at + 1)
-    }
-
-    /// The place of the first line that is like this.
-    pub(super) fn before_first(&self, is: impl Fn(&str) -> bool) -> Option<usize> {
-        self.0.iter().position(|line| is(line.trim_end()))
-    }
-
     /// Adds a line at a place, or at the end.
     pub(super) fn insert(&mut self, at: Option<usize>, line: &str) {
         let at = at.unwrap_or(self.0.len());
-        // The line before it may be the last, without an end.
-        if let Some(last) = at.checked_sub(1).and_then(|last| self.0.get_mut(last))
-            && !last.ends_with('\n')
-        {
-            last.push('\n');
-        }
-        self.0.insert(at, format!("{line}\n"));
+        insert_at(&mut self.0, at, format!("{line}\n"));
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> &[String] {
+        &self.0
     }
 
     pub(super) fn text(&self) -> String {
@@ -156,8 +146,8 @@ mod tests {
     fn a_line_is_added_where_it_is_told_even_behind_one_without_an_end() {
         let mut lines = Lines::of("a\nb");
         lines.insert(None, "c");
-        lines.insert(lines.after_last(|line| line == "a"), "d");
-        lines.insert(lines.before_first(|line| line == "a"), "e");
+        lines.insert(Some(1), "d");
+        lines.insert(Some(0), "e");
         assert_eq!(lines.text(), "e\na\nd\nb\nc\n");
     }
 }

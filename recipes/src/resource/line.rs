@@ -3,12 +3,12 @@
 use regex::Regex;
 use serde::Deserialize;
 
-use super::contents::Contents;
-use super::edit::{Existing, Found, Lines, default_attributes, existing};
+use super::edit::{Found, Lines};
+use super::edited::{EditedFile, Insert, regex};
 use super::fields::{AbsolutePath, State};
 use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
-use crate::op::{Content, Op};
+use crate::op::Op;
 use crate::system::{Facts, PlanError};
 use crate::words::Words;
 
@@ -47,20 +47,10 @@ pub(super) struct Line {
 
 #[derive(Debug)]
 struct Resolved {
-    path: AbsolutePath,
+    file: EditedFile,
     line: Option<String>,
     pattern: Option<Regex>,
     insert: Insert,
-    create: bool,
-    validate: Option<Vec<String>>,
-    state: State,
-}
-
-#[derive(Debug)]
-enum Insert {
-    AtEnd,
-    After(Regex),
-    Before(Regex),
 }
 
 impl Fields for Line {
@@ -86,72 +76,38 @@ impl Fields for Line {
             }
             _ => {}
         }
-        let insert = match (self.insert_after, self.insert_before) {
-            (None, None) => Insert::AtEnd,
-            (Some(text), None) => Insert::After(regex("insert_after", &text)?),
-            (None, Some(text)) => Insert::Before(regex("insert_before", &text)?),
-            (Some(_), Some(_)) => {
-                return Err(Problem::new("a `line` has either `insert_after` or `insert_before`, not both"));
-            }
-        };
-        Ok(Box::new(Resolved {
+        let insert =
+            Insert::from_fields(Self::KIND, self.insert_after.as_deref(), self.insert_before.as_deref())?;
+        let file = EditedFile {
             path: self.path,
-            line: self.line,
-            pattern,
-            insert,
             create: self.create,
             validate: self.validate.map(|words| words.0),
             state: self.state,
-        }))
+        };
+        Ok(Box::new(Resolved { file, line: self.line, pattern, insert }))
     }
-}
-
-fn regex(field: &str, text: &str) -> Result<Regex, Problem> {
-    Regex::new(text).map_err(|error| {
-        let why = error.to_string();
-        let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        Problem::new(format!("`{field}` is not a valid regular expression: {why}"))
-    })
 }
 
 impl Resource for Resolved {
     fn subject(&self) -> String {
         let what = self.line.as_deref().or(self.pattern.as_ref().map(Regex::as_str)).unwrap_or_default();
-        format!("{}: {what}", self.path)
+        format!("{}: {what}", self.file.path)
     }
 
     fn claims(&self) -> Vec<Claim> {
         let what = self.pattern.as_ref().map(Regex::as_str).or(self.line.as_deref()).unwrap_or_default();
-        vec![Claim::Line { path: self.path.as_path().to_owned(), line: what.to_owned() }]
+        vec![Claim::Line { path: self.file.path.as_path().to_owned(), line: what.to_owned() }]
     }
 
     fn plan(&self, facts: &dyn Facts) -> Result<Vec<Op>, PlanError> {
-        let path = self.path.as_path();
-        let before = match existing(facts, path)? {
-            Some(before) => before,
-            None if self.state == State::Absent => return Ok(Vec::new()),
-            None if self.create => Existing { text: String::new(), attributes: default_attributes() },
-            None => {
-                return Err(PlanError::impossible_but(
-                    format!("`{}` does not exist", self.path),
-                    "install what brings it before, or write `create: true`",
-                ));
-            }
-        };
-        Contents {
-            path: path.to_owned(),
-            content: Content::new(self.edit(&before.text)),
-            attributes: before.attributes,
-            validate: self.validate.clone(),
-        }
-        .plan(facts)
+        self.file.plan(facts, |before| Ok(self.edit(before)))
     }
 }
 
 impl Resolved {
     /// The text with the line as it shall be. Line ends of other lines stay as they are.
     fn edit(&self, before: &str) -> String {
-        let wanted = match (self.state, &self.line) {
+        let wanted = match (self.file.state, &self.line) {
             (State::Present, line) => line.as_deref(),
             (State::Absent, _) => None,
         };
@@ -162,12 +118,7 @@ impl Resolved {
         let mut lines = Lines::of(before);
         let there = lines.keep_one(wanted, |text| if found(text) { Found::Differs } else { Found::Other });
         if let Some(wanted) = wanted.filter(|_| !there) {
-            let at = match &self.insert {
-                Insert::AtEnd => None,
-                Insert::After(after) => lines.after_last(|line| after.is_match(line)),
-                Insert::Before(before) => lines.before_first(|line| before.is_match(line)),
-            };
-            lines.insert(at, wanted);
+            lines.insert(Some(self.insert.place(lines.all())), wanted);
         }
         lines.text()
     }

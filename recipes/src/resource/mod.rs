@@ -20,19 +20,24 @@ use crate::template::Scope;
 mod alternatives;
 mod assert;
 mod authorized_key;
+mod block;
 mod command;
 mod contents;
 mod cron;
 mod directory;
 mod drop_ins;
 mod edit;
+mod edited;
 mod fields;
 mod file;
 mod fstab;
 mod group;
 mod hostname;
 mod hosts_entry;
+mod ini;
+mod json;
 mod kernel_module;
+mod keys;
 mod line;
 mod locale;
 mod locales;
@@ -90,6 +95,9 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<cron::Cron>(),
     Kind::of::<tmpfiles::Tmpfiles>(),
     Kind::of::<sysusers::Sysusers>(),
+    Kind::of::<block::Block>(),
+    Kind::of::<ini::Ini>(),
+    Kind::of::<json::JsonKey>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
@@ -130,6 +138,20 @@ pub enum Claim {
         /// What finds the line.
         line: String,
     },
+    /// A block of lines of a file that something else made.
+    Block {
+        /// The file.
+        path: PathBuf,
+        /// Its name.
+        name: String,
+    },
+    /// A key of a file that something else made, with all that is below it.
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// The keys that lead to it, the outermost first.
+        keys: Vec<String>,
+    },
     /// A package.
     Package(String),
     /// Whether a package is held.
@@ -165,12 +187,16 @@ pub enum Claim {
 }
 
 impl Claim {
-    /// What it is a part of: who decides the whole decides this too.
-    pub(crate) fn whole(&self) -> Option<Self> {
+    /// The claims that have this one in them: who decides a whole file decides its lines.
+    pub fn within(&self) -> Vec<Self> {
         match self {
-            Self::Line { path, .. } => Some(Self::Path(path.clone())),
-            Self::AuthorizedKey { user, .. } => Some(Self::AuthorizedKeys(user.clone())),
-            _ => None,
+            Self::Line { path, .. } | Self::Block { path, .. } => vec![Self::Path(path.clone())],
+            Self::Key { path, keys } => {
+                let above = |depth| Self::Key { path: path.clone(), keys: keys[..depth].to_vec() };
+                [Self::Path(path.clone())].into_iter().chain((1..keys.len()).map(above)).collect()
+            }
+            Self::AuthorizedKey { user, .. } => vec![Self::AuthorizedKeys(user.clone())],
+            _ => Vec::new(),
         }
     }
 }
@@ -180,6 +206,10 @@ impl fmt::Display for Claim {
         match self {
             Self::Path(path) => write!(formatter, "the path `{}`", path.display()),
             Self::Line { path, line } => write!(formatter, "the line `{line}` of `{}`", path.display()),
+            Self::Block { path, name } => write!(formatter, "the block `{name}` of `{}`", path.display()),
+            Self::Key { path, keys } => {
+                write!(formatter, "the key `{}` of `{}`", keys.join("."), path.display())
+            }
             Self::Package(name) => write!(formatter, "the package `{name}`"),
             Self::PackageHold(name) => write!(formatter, "whether the package `{name}` is held"),
             Self::PackagePin { package, versions } => {
