@@ -10,7 +10,7 @@ use proptest::sample::select;
 use proptest::strategy::ValueTree;
 
 use crate::change::{Change, ChangeKind};
-use crate::op::{Before, Content, Op, Upgrades, WriteFile};
+use crate::op::{Before, Content, Op, Upgrades, UserRequest, WriteFile};
 use crate::plan::{Guards, Plan, plan};
 use crate::resource::KINDS;
 use crate::run::Files;
@@ -154,9 +154,120 @@ fn running() -> impl Strategy<Value = Generated> {
     ]
 }
 
+/// Of each of these kinds some variants that change each other.
+const VARIANTS: &[(&str, &[&str])] = &[
+    ("alternatives", &["name: editor, path: /bin/ed", "name: editor, path: /usr/bin/vim"]),
+    ("assert", &["that: facts.os.family == \"debian\", message: not here"]),
+    (
+        "authorized_key",
+        &[
+            "user: have, key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAALFiEsN0JNWGNueYSPmqWwu8bR3Ofy/QgTHik0P0pV ci",
+            "user: have, key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAALFiEsN0JNWGNueYSPmqWwu8bR3Ofy/QgTHik0P0pV ci, options: [restrict]",
+            "user: have, key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAALFiEsN0JNWGNueYSPmqWwu8bR3Ofy/QgTHik0P0pV ci, state: absent",
+        ],
+    ),
+    (
+        "block",
+        &[
+            "path: /etc/l0, name: b, content: \"x\\ny\", create: true",
+            "path: /etc/l0, name: b, content: z, insert_before: ^k, create: true",
+            "path: /etc/l0, name: b, state: absent",
+        ],
+    ),
+    (
+        "cron",
+        &[
+            "name: job, schedule: '@daily', command: date +%F",
+            "name: job, schedule: '*/5 * * * *', command: 'true', user: have",
+            "name: job, state: absent",
+        ],
+    ),
+    (
+        "hosts_entry",
+        &[
+            "address: 10.0.0.5, names: [db, db.internal]",
+            "address: 10.0.0.5, names: [db]",
+            "address: 10.0.0.5, state: absent",
+        ],
+    ),
+    (
+        "ini",
+        &[
+            "path: /etc/x.ini, section: s, key: a, value: 1, create: true",
+            "path: /etc/x.ini, section: s, key: a, value: 2, create: true",
+            "path: /etc/x.ini, section: s, key: a, state: absent",
+        ],
+    ),
+    (
+        "json",
+        &[
+            "path: /etc/x.json, key: a.b, value: 1, create: true",
+            "path: /etc/x.json, key: a.b, value: [x], create: true",
+            "path: /etc/x.json, key: a.b, state: absent",
+        ],
+    ),
+    ("kernel_module", &["name: floppy, state: blocked", "name: floppy, state: absent"]),
+    ("locale", &["lang: C.UTF-8", "lang: C.UTF-8, variables: { LC_TIME: C.UTF-8 }"]),
+    (
+        "mount",
+        &[
+            "path: /srv/data, device: LABEL=data, fstype: ext4",
+            "path: /srv/data, device: LABEL=data, fstype: ext4, options: [noatime]",
+            "path: /srv/data, state: absent",
+        ],
+    ),
+    (
+        "sudo",
+        &[
+            "name: ops, groups: [have], commands: [ALL]",
+            "name: ops, groups: [have], commands: [ALL], nopasswd: true",
+            "name: ops, state: absent",
+        ],
+    ),
+    (
+        "systemd_unit",
+        &[
+            "name: app.service, sections: { Service: { ExecStart: /usr/bin/app } }",
+            "name: app.service, sections: { Service: { ExecStart: [\"\", /usr/bin/app] } }",
+            "name: app.service, state: absent",
+        ],
+    ),
+    (
+        "sysusers",
+        &[
+            "name: app, groups: [ { name: app } ]",
+            "name: app, groups: [ { name: app, id: 991 } ]",
+            "name: app, state: absent",
+        ],
+    ),
+    ("timezone", &["name: UTC", "name: Europe/Berlin"]),
+    (
+        "tmpfiles",
+        &[
+            "name: app, entries: [ { type: d, path: /run/app } ]",
+            "name: app, entries: [ { type: d, path: /run/app, mode: \"0750\" } ]",
+            "name: app, state: absent",
+        ],
+    ),
+];
+
+fn variants() -> impl Strategy<Value = Generated> {
+    let all: Vec<(&str, &str)> = VARIANTS
+        .iter()
+        .flat_map(|(kind, variants)| variants.iter().map(|variant| (*kind, *variant)))
+        .collect();
+    let settings =
+        select(all).prop_map(|(kind, variant)| generated(3, kind, format!("{kind}: {{ {variant} }}")));
+    let hostname = select(vec!["one", "two"]).prop_map(|name| {
+        let yaml = format!("hostname: {{ name: {name} }}\n    when: facts.mode == \"live\"");
+        generated(3, "hostname", yaml)
+    });
+    prop_oneof![6 => settings, 1 => hostname]
+}
+
 /// Resources that can be had together, each with whether it notifies a handler.
 fn recipe() -> impl Strategy<Value = Vec<(Generated, bool)>> {
-    let resource = prop_oneof![accounts_and_packages(), paths(), running()];
+    let resource = prop_oneof![accounts_and_packages(), paths(), running(), variants()];
     proptest::collection::vec((resource, proptest::bool::weighted(0.3)), 0..12).prop_map(|mut resources| {
         let mut decided = BTreeSet::new();
         resources.retain(|(resource, _)| decided.insert(resource.decides.clone()));
@@ -193,10 +304,32 @@ fn write(path: &str, text: &str) -> Op {
 /// A host that has what the generated recipes take for granted, and lines that somebody wrote.
 fn host(bakes: bool, lines: &[String]) -> Fake {
     let mut fake = if bakes { Fake::builder() } else { Fake::debian() };
-    for directory in ["/srv/keep", "/etc/p0", "/etc/p1", "/etc/apt"] {
+    for directory in [
+        "/srv/keep",
+        "/srv/data",
+        "/etc/p0",
+        "/etc/p1",
+        "/etc/apt",
+        "/etc/cron.d",
+        "/etc/default",
+        "/etc/modprobe.d",
+        "/etc/modules-load.d",
+        "/etc/sudoers.d",
+        "/etc/systemd/system",
+        "/etc/sysusers.d",
+        "/etc/tmpfiles.d",
+        "/usr/share",
+        "/usr/share/zoneinfo",
+        "/usr/share/zoneinfo/Europe",
+    ] {
         fake.directory(directory);
     }
-    fake.group_with_id("have", 600);
+    for zone in ["UTC", "Europe/Berlin"] {
+        fake.file(&format!("/usr/share/zoneinfo/{zone}"), "TZif");
+    }
+    let have = UserRequest { name: "have".into(), create_home: true, ..UserRequest::default() };
+    fake.apply(&Op::CreateUser(have));
+    editors(&mut fake);
     for (i, text) in lines.iter().enumerate() {
         fake.file(&format!("/etc/l{i}"), text);
     }
@@ -216,6 +349,21 @@ fn host(bakes: bool, lines: &[String]) -> Fake {
     fake.can_upgrade("q1", Upgrades::All);
     fake.apply(&Op::SetKernelParameter { key: "net.key0".into(), value: "1".into(), before: None });
     fake
+}
+
+/// A group of alternatives, as dpkg keeps it.
+fn editors(fake: &mut Fake) {
+    let group = "/usr/bin/editor\n\n/bin/ed\n-100\n/usr/bin/vim\n30\n\n";
+    fake.file("/var/lib/dpkg/alternatives/editor", &format!("auto\n{group}"));
+    fake.symlink("/usr/bin/editor", "/etc/alternatives/editor");
+    fake.symlink("/etc/alternatives/editor", "/usr/bin/vim");
+    for path in ["/bin/ed", "/usr/bin/vim"] {
+        fake.file(path, "");
+        let chosen =
+            Op::CreateSymlink { path: "/etc/alternatives/editor".into(), target: path.into(), before: None };
+        let manual = write("/var/lib/dpkg/alternatives/editor", &format!("manual\n{group}"));
+        fake.command_makes(&["update-alternatives", "--set", "editor", path], vec![manual, chosen]);
+    }
 }
 
 /// What is left to do, as the proof of a bake finds it.

@@ -248,6 +248,7 @@ fn find_contradictions(resolved: &Resolved, problems: &mut Problems) {
             let Some(whole) = claimed.get(&(*stage, outer.clone())) else { continue };
             let (what, help) = match outer {
                 Claim::Path(_) => ("the whole file".to_owned(), "put it where the file is decided"),
+                Claim::AuthorizedKeys(_) => (outer.to_string(), "put it among the keys there"),
                 outer => (format!("all of {outer}"), "put it into the value there"),
             };
             let message = format!("{claim} is set, but {what} is decided elsewhere");

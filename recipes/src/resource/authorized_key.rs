@@ -367,7 +367,7 @@ mod tests {
         };
         let a = format!("key: {A}");
         insta::assert_snapshot!(both(&a, &format!("{a}, options: [restrict]")).problems(), @"example/recipe.yaml:3:5: the key `ssh-ed25519 .../QgTHik0P0pV` of `deploy` is decided twice, differently (first here: example/recipe.yaml:2:5)");
-        insta::assert_snapshot!(both(&a, &format!("key: {B}, exclusive: true")).problems(), @"example/recipe.yaml:2:5: the key `ssh-ed25519 .../QgTHik0P0pV` of `deploy` is set, but the set of keys of `deploy` is decided elsewhere (here: example/recipe.yaml:3:5); put it where that is decided");
+        insta::assert_snapshot!(both(&a, &format!("key: {B}, exclusive: true")).problems(), @"example/recipe.yaml:2:5: the key `ssh-ed25519 .../QgTHik0P0pV` of `deploy` is set, but the set of keys of `deploy` is decided elsewhere (here: example/recipe.yaml:3:5); put it among the keys there");
         insta::assert_snapshot!(both(&format!("{a}, exclusive: true"), &format!("key: {B}, exclusive: true")).problems(), @"example/recipe.yaml:3:5: the set of keys of `deploy` is decided twice, differently (first here: example/recipe.yaml:2:5)");
         both(&a, &format!("key: {B}")).resolve(Fake::debian().host()).expect("two keys");
     }

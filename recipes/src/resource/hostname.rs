@@ -154,7 +154,7 @@ mod tests {
         insta::assert_snapshot!(Example::resources(several).problems(), @"
         example/recipe.yaml:3:5: the path `/etc/hostname` is decided twice, differently (first here: example/recipe.yaml:2:5)
         example/recipe.yaml:3:5: the sysctl `kernel.hostname` is decided twice, differently (first here: example/recipe.yaml:2:5)
-        example/recipe.yaml:4:5: the line `c` of `/etc/hostname` is set, but the whole file is decided elsewhere (here: example/recipe.yaml:2:5); put the line where the file is decided
+        example/recipe.yaml:4:5: the line `c` of `/etc/hostname` is set, but the whole file is decided elsewhere (here: example/recipe.yaml:2:5); put it where the file is decided
         ");
     }
 }
