@@ -77,7 +77,8 @@ impl Contents {
         }
     }
 
-    fn write(&self, path: &Path, before: Before) -> Op {
+    /// The operation that puts it at a path, for who knows what is there.
+    pub(super) fn write(&self, path: &Path, before: Before) -> Op {
         Op::WriteFile(WriteFile {
             path: path.to_owned(),
             content: self.content.clone(),

@@ -165,7 +165,7 @@ impl Resolved {
             State::Blocked => (&LOAD, |own, words| matches!(words, [name] if own.is(name))),
             State::Absent => return Ok(None),
         };
-        let others = drop_ins(facts, directories, |name| name != ours)?.unwrap_or_default();
+        let others = drop_ins(facts, directories, "conf", |name| name != ours)?.unwrap_or_default();
         let says_so = |text: &str| {
             text.lines().any(|line| is_against(self, &line.split_whitespace().collect::<Vec<_>>()))
         };

@@ -31,6 +31,7 @@ mod group;
 mod hostname;
 mod hosts_entry;
 mod kernel_module;
+mod kernel_parameter;
 mod line;
 mod locale;
 mod locales;
@@ -67,6 +68,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<kernel_module::KernelModule>(),
     Kind::of::<alternatives::Alternatives>(),
     Kind::of::<assert::Assert>(),
+    Kind::of::<kernel_parameter::KernelParameter>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
@@ -119,6 +121,8 @@ pub enum Claim {
     Sysctl(String),
     /// A kernel module, by its name with `_`.
     KernelModule(String),
+    /// A parameter that the kernel is booted with.
+    BootParameter(String),
 }
 
 impl fmt::Display for Claim {
@@ -132,6 +136,7 @@ impl fmt::Display for Claim {
             Self::Unit(name) => write!(formatter, "the unit `{name}`"),
             Self::Sysctl(key) => write!(formatter, "the sysctl `{key}`"),
             Self::KernelModule(name) => write!(formatter, "the kernel module `{name}`"),
+            Self::BootParameter(name) => write!(formatter, "the boot parameter `{name}`"),
         }
     }
 }
