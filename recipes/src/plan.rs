@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::change::{Change, ChangeKind};
-use crate::op::Op;
+use crate::op::{Op, UnitAction};
 use crate::resolve::{Resolved, ResolvedRecipe, Step};
 use crate::run::RunError;
 use crate::system::simulated::Simulated;
@@ -159,6 +159,18 @@ pub(crate) fn is_foundation(op: &Op) -> bool {
             | Op::ModifyUser(_)
             | Op::CreateDirectory { .. }
     )
+}
+
+/// Whether what comes after an operation may be about what only performing it makes: a command may make
+/// anything, and a file system that is mounted covers what was at its path.
+pub(crate) fn is_barrier(op: &Op) -> bool {
+    match op {
+        Op::Run(_) => true,
+        Op::Unit { name, action: UnitAction::Start } => {
+            name.rsplit_once('.').is_some_and(|(_, suffix)| suffix == "mount")
+        }
+        _ => false,
+    }
 }
 
 /// Whether an operation can be part of a commit of files.

@@ -1,14 +1,13 @@
 //! `kernel_parameter`: what the kernel is booted with.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::contents::{Contents, missing_parents, plan_absent};
-use super::drop_ins::{DropIn, drop_ins};
 use super::edit::default_attributes;
 use super::fields::State;
+use super::grub::{FOLDER, dropped_by, kernels, wanted_by_others};
 use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
 use crate::op::{Before, Command, Content, Op};
@@ -46,10 +45,6 @@ struct Resolved {
     parameters: Vec<String>,
     state: State,
 }
-
-/// Where grub-mkconfig(8) reads its settings, the second in the order of their names.
-const SETTINGS: &str = "/etc/default/grub";
-const FOLDER: &str = "/etc/default/grub.d";
 
 const PROGRAM: &str = "/usr/sbin/update-grub";
 const GENERATED: &str = "/boot/grub/grub.cfg";
@@ -110,20 +105,6 @@ impl Resolved {
         Ok(missing.into_iter().map(directory).chain([write]).collect())
     }
 
-    /// A file that is read later and forgets what is in the variable.
-    fn dropped_by(&self, facts: &dyn Facts) -> Result<Option<PathBuf>, PlanError> {
-        let ours = self.file_name();
-        let later = drop_ins(facts, &[FOLDER], "cfg", |name| name > ours.as_str())?;
-        let drops = |drop_in: &DropIn| {
-            let mut values =
-                drop_in.text.lines().filter_map(|line| line.trim_start().strip_prefix("GRUB_CMDLINE_LINUX="));
-            values.any(|value| {
-                !value.contains("$GRUB_CMDLINE_LINUX") && !value.contains("${GRUB_CMDLINE_LINUX}")
-            })
-        };
-        Ok(later.unwrap_or_default().into_iter().find(drops).map(|drop_in| drop_in.path))
-    }
-
     /// Whether a `grub.cfg` says something else than it shall.
     fn is_stale(&self, facts: &dyn Facts, generated: &[u8]) -> Result<bool, PlanError> {
         let text = String::from_utf8_lossy(generated);
@@ -133,39 +114,9 @@ impl Resolved {
         if self.state == State::Present {
             return Ok(!self.parameters.iter().all(|parameter| all_have(parameter)));
         }
-        let others = self.wanted_by_others(facts)?;
+        let others = wanted_by_others(facts, &self.file_name())?;
         Ok(self.parameters.iter().any(|parameter| has(parameter) && !others.contains(parameter)))
     }
-
-    /// The words in all other settings: what they ask for stays.
-    fn wanted_by_others(&self, facts: &dyn Facts) -> Result<BTreeSet<String>, PlanError> {
-        let ours = self.file_name();
-        let main = facts.content(Path::new(SETTINGS))?.known()?.unwrap_or_default();
-        let mut texts = vec![String::from_utf8_lossy(&main).into_owned()];
-        let others = drop_ins(facts, &[FOLDER], "cfg", |name| name != ours)?.unwrap_or_default();
-        texts.extend(others.into_iter().map(|other| other.text));
-        let lines =
-            texts.iter().flat_map(|text| text.lines()).filter(|line| !line.trim_start().starts_with('#'));
-        let words = lines.flat_map(|line| {
-            // Of `GRUB_CMDLINE_LINUX="audit=1 nosmt"` what is in the quotes.
-            let value = line.split_once('=').map_or("", |(_, value)| value);
-            value.split(|c: char| c.is_whitespace() || "\"'".contains(c))
-        });
-        Ok(words.filter(|word| !word.is_empty()).map(str::to_owned).collect())
-    }
-}
-
-/// The words of each command that boots one of the host's own kernels. What other systems and entries
-/// written by hand are booted with comes from elsewhere.
-fn kernels(text: &str) -> Vec<BTreeSet<&str>> {
-    const SECTION: &str = "/etc/grub.d/10_linux ###";
-    let lines = text.lines().skip_while(|line| *line != format!("### BEGIN {SECTION}"));
-    let lines = lines.take_while(|line| *line != format!("### END {SECTION}"));
-    let commands = lines.map(|line| line.split_whitespace().collect::<Vec<&str>>());
-    commands
-        .filter(|words| matches!(words.first(), Some(&("linux" | "linuxefi" | "linux16"))))
-        .map(|words| words.into_iter().collect())
-        .collect()
 }
 
 impl Resource for Resolved {
@@ -188,7 +139,7 @@ impl Resource for Resolved {
             ));
         }
         if self.state == State::Present
-            && let Some(path) = self.dropped_by(facts)?
+            && let Some(path) = dropped_by(facts, &self.file_name())?
         {
             return Err(PlanError::impossible_but(
                 format!("`{}` is read later and drops the parameters", path.display()),
@@ -208,6 +159,7 @@ impl Resource for Resolved {
 
 #[cfg(test)]
 mod tests {
+    use super::super::grub::SETTINGS;
     use super::*;
     use crate::op::WriteFile;
     use crate::system::fake::Fake;
