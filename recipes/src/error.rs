@@ -237,7 +237,10 @@ impl fmt::Display for Problems {
 
 impl Error for Problems {}
 
-/// Advice for a name that is not among the valid ones: the nearest, and all of them.
+/// So many names are listed beside the nearest one; of more, the nearest alone helps.
+const MANY: usize = 15;
+
+/// Advice for a name that is not among the valid ones: the nearest, and all of them unless they are many.
 pub fn did_you_mean(given: &str, valid: &[&str]) -> String {
     let nearest = valid
         .iter()
@@ -250,6 +253,7 @@ pub fn did_you_mean(given: &str, valid: &[&str]) -> String {
         [names @ .., last] => format!("valid are `{}` and `{last}`", names.join("`, `")),
     };
     match nearest {
+        Some((_, name)) if valid.len() > MANY => format!("did you mean `{name}`?"),
         Some((_, name)) => format!("did you mean `{name}`? {all}"),
         None => all,
     }

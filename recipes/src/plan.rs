@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::change::{Change, ChangeKind};
-use crate::op::Op;
+use crate::op::{Op, UnitAction};
 use crate::resolve::{Resolved, ResolvedRecipe, Step};
 use crate::resource::SECRET_FILES;
 use crate::run::RunError;
@@ -176,6 +176,18 @@ pub(crate) fn is_of_apt(path: &Path) -> bool {
     let path =
         path.strip_prefix(SECRET_FILES).map_or_else(|_| path.to_owned(), |rest| Path::new("/").join(rest));
     path.starts_with("/etc/apt")
+}
+
+/// Whether what comes after an operation may be about what only performing it makes: a command may make
+/// anything, and a file system that is mounted covers what was at its path.
+pub(crate) fn is_barrier(op: &Op) -> bool {
+    match op {
+        Op::Run(_) => true,
+        Op::Unit { name, action: UnitAction::Start } => {
+            name.rsplit_once('.').is_some_and(|(_, suffix)| suffix == "mount")
+        }
+        _ => false,
+    }
 }
 
 /// Whether an operation can be part of a commit of files.

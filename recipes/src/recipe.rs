@@ -207,10 +207,9 @@ impl Declaration {
             return Err(Problem::new(message).at(&key.at).help(did_you_mean(&key.name, &valid)));
         }
         let Some((kind, key, fields)) = found else {
-            let valid: Vec<&str> = kinds().collect();
             return Err(Problem::new("this resource has no kind")
                 .at(&node.at)
-                .help(format!("kinds are `{}`", valid.join("`, `"))));
+                .help("such as `file: { path: /etc/motd, content: hi }`; `baker docs` lists all kinds"));
         };
         let field =
             |name: &str| entries.iter().find(|(key, _)| key.name == name).map(|(_, node)| node.clone());

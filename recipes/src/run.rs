@@ -11,7 +11,7 @@ use crate::change::Change;
 use crate::error::Problem;
 use crate::event::{Event, Outcome, Summary};
 use crate::op::{Op, UnitAction};
-use crate::plan::{Guards, handler_id, is_file, is_foundation, plan_with_pending};
+use crate::plan::{Guards, handler_id, is_barrier, is_file, is_foundation, plan_with_pending};
 use crate::resolve::{Resolved, ResolvedRecipe, Step};
 use crate::resource::Claim;
 use crate::system::simulated::Simulated;
@@ -358,14 +358,14 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Makes what files need to be there first, up to the first command.
+    /// Makes what files need to be there first, up to the first command or mount.
     fn foundations(&mut self, resolved: &Resolved) -> Result<(), RunError> {
         for recipe in &resolved.recipes {
             let mut steps = recipe.resources.as_slice();
             while let Some(step) = steps.first() {
                 // What cannot be planned yet waits for files; the plan of the whole found it possible.
                 let ops = step.resource.plan(self.machine).unwrap_or_default();
-                if ops.iter().any(|op| matches!(op, Op::Run(_))) {
+                if ops.iter().any(is_barrier) {
                     return Ok(());
                 }
                 let is_foundation = !ops.is_empty() && ops.iter().all(is_foundation);
@@ -376,7 +376,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Every operation on files up to the first command, and the resources they are for.
+    /// Every operation on files up to the first command or mount, and the resources they are for.
     fn files<'r>(&self, resolved: &'r Resolved) -> Result<FileOps<'r>, RunError> {
         let mut simulated = Simulated::over(self.machine, Guards::Skip);
         let mut found = FileOps { writes: Vec::new(), steps: Vec::new(), complete: false };
@@ -387,7 +387,7 @@ impl<'a> Run<'a> {
                     Err(PlanError::Unknown(_)) => return Ok(found),
                     Err(error) => return Err(RunError::planning(step, error)),
                 };
-                if ops.iter().any(|op| matches!(op, Op::Run(_))) {
+                if ops.iter().any(is_barrier) {
                     return Ok(found);
                 }
                 // Services start only after the commit: what they would make does not stand in its way.

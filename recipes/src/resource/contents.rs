@@ -95,7 +95,8 @@ impl Contents {
         self.write(&self.path, Before::Absent)
     }
 
-    fn write(&self, path: &Path, before: Before) -> Op {
+    /// The operation that puts it at a path, for who knows what is there.
+    pub(super) fn write(&self, path: &Path, before: Before) -> Op {
         Op::WriteFile(WriteFile {
             path: path.to_owned(),
             content: self.content.clone(),

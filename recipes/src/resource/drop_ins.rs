@@ -13,17 +13,18 @@ pub(super) struct DropIn {
     pub(super) text: String,
 }
 
-/// The files called `*.conf` of directories, sorted by name. None while packages are yet to come: nobody
+/// The files of directories whose names end like this and are wanted, sorted by name. None while packages are yet to come: nobody
 /// can know then, and it is looked at again when they are there.
 pub(super) fn drop_ins(
     facts: &dyn Facts,
     directories: &[&str],
+    extension: &str,
     wanted: impl Fn(&str) -> bool,
 ) -> Result<Option<Vec<DropIn>>, FactsError> {
     let mut paths: BTreeMap<String, PathBuf> = BTreeMap::new();
     for directory in directories {
         let Known::Yes(names) = facts.names(Path::new(directory))? else { return Ok(None) };
-        for name in names.into_iter().filter(|name| is_conf(name)) {
+        for name in names.into_iter().filter(|name| has_extension(name, extension)) {
             let path = Path::new(directory).join(&name);
             paths.entry(name).or_insert(path);
         }
@@ -43,8 +44,8 @@ pub(super) fn drop_ins(
     Ok(Some(found))
 }
 
-fn is_conf(name: &str) -> bool {
-    Path::new(name).extension().is_some_and(|extension| extension == "conf")
+fn has_extension(name: &str, extension: &str) -> bool {
+    Path::new(name).extension().is_some_and(|other| other == extension)
 }
 
 #[cfg(test)]
@@ -66,7 +67,8 @@ mod tests {
         }
         fake.symlink("/etc/x.d/c.conf", "../other");
         fake.symlink("/etc/x.d/masked.conf", "/dev/null");
-        let found = drop_ins(&fake, &["/etc/x.d", "/usr/lib/x.d"], |_| true).expect("read").expect("known");
+        let found =
+            drop_ins(&fake, &["/etc/x.d", "/usr/lib/x.d"], "conf", |_| true).expect("read").expect("known");
         let texts: Vec<&str> = found.iter().map(|drop_in| drop_in.text.as_str()).collect();
         assert_eq!(texts, ["a", "b", "c"]);
     }

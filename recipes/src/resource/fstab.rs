@@ -2,6 +2,11 @@
 
 use std::fmt::Write;
 
+use crate::error::{Problem, did_you_mean};
+
+/// The tags that mount(8) finds devices by.
+const TAGS: [&str; 5] = ["UUID", "LABEL", "PARTUUID", "PARTLABEL", "ID"];
+
 /// The six fields of an entry, as they are meant, not as they are escaped.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Entry {
@@ -64,6 +69,51 @@ fn unescape(field: &str) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Whether something can be mounted that is called so.
+pub(super) fn check_device(device: &str) -> Result<(), Problem> {
+    one_line("device", device)?;
+    if device.is_empty() {
+        return Err(Problem::new("`device` is empty"));
+    }
+    if let Some((tag, value)) = device.split_once('=')
+        && !tag.contains('/')
+    {
+        if !TAGS.contains(&tag) {
+            let message = format!("`{tag}` is not a tag that devices are found by");
+            return Err(Problem::new(message).help(did_you_mean(tag, &TAGS)));
+        }
+        if value.is_empty() {
+            return Err(Problem::new(format!("`{device}` names no device: nothing is behind `=`")));
+        }
+    }
+    Ok(())
+}
+
+/// Whether it is one element of a list of options.
+pub(super) fn check_option(option: &str) -> Result<(), Problem> {
+    one_line("options", option)?;
+    // A comma separates options, but in quotes it belongs to the value, as in SELinux contexts (mount(8)).
+    let separates = |(quoted, found): (bool, bool), c| match c {
+        '"' => (!quoted, found),
+        ',' => (quoted, found || !quoted),
+        _ => (quoted, found),
+    };
+    let (open, separated) = option.chars().fold((false, false), separates);
+    if option.is_empty() || open || separated {
+        return Err(Problem::new(format!("`{option}` is not one mount option"))
+            .help("write each as an element of the list: `options: [noatime, nofail]`"));
+    }
+    Ok(())
+}
+
+/// Whether a field stays on its line.
+pub(super) fn one_line(field: &str, text: &str) -> Result<(), Problem> {
+    if text.contains(|c: char| c.is_control() && c != '\t') {
+        return Err(Problem::new(format!("`{field}` has a line end or another control character in it")));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::contents::{Contents, plan_absent};
 use super::drop_ins::drop_ins;
 use super::edit::{default_attributes, existing};
+use super::modules::{LOAD, MODPROBE, is_in_kernel, kernel_name};
 use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
 use crate::op::{Command, Content, Op};
@@ -57,24 +58,6 @@ struct Resolved {
     options: BTreeMap<String, String>,
     state: State,
 }
-
-/// Where systemd-modules-load looks (modules-load.d(5)).
-const LOAD: [&str; 5] = [
-    "/etc/modules-load.d",
-    "/run/modules-load.d",
-    "/usr/local/lib/modules-load.d",
-    "/usr/lib/modules-load.d",
-    "/lib/modules-load.d",
-];
-
-/// Where modprobe(8) looks (modprobe.d(5)).
-const MODPROBE: [&str; 5] = [
-    "/etc/modprobe.d",
-    "/run/modprobe.d",
-    "/usr/local/lib/modprobe.d",
-    "/usr/lib/modprobe.d",
-    "/lib/modprobe.d",
-];
 
 impl Fields for KernelModule {
     const KIND: &'static str = "kernel_module";
@@ -165,7 +148,7 @@ impl Resolved {
             State::Blocked => (&LOAD, |own, words| matches!(words, [name] if own.is(name))),
             State::Absent => return Ok(None),
         };
-        let others = drop_ins(facts, directories, |name| name != ours)?.unwrap_or_default();
+        let others = drop_ins(facts, directories, "conf", |name| name != ours)?.unwrap_or_default();
         let says_so = |text: &str| {
             text.lines().any(|line| is_against(self, &line.split_whitespace().collect::<Vec<_>>()))
         };
@@ -175,27 +158,6 @@ impl Resolved {
     fn is(&self, name: &str) -> bool {
         kernel_name(name) == kernel_name(&self.name)
     }
-
-    /// Whether the running kernel has it, as a module or built in.
-    fn is_in_kernel(&self, facts: &dyn Facts) -> Result<bool, PlanError> {
-        let name = kernel_name(&self.name);
-        if facts.entry(&Path::new("/sys/module").join(&name))?.known()?.is_some() {
-            return Ok(true);
-        }
-        let Some(release) = facts.kernel_parameter("kernel.osrelease")?.known()? else { return Ok(false) };
-        let path = Path::new("/lib/modules").join(release).join("modules.builtin");
-        let built_in = facts.content(&path)?.known()?.unwrap_or_default();
-        let is_it = |line: &str| {
-            let file = line.rsplit('/').next().unwrap_or(line);
-            file.strip_suffix(".ko").is_some_and(|other| kernel_name(other) == name)
-        };
-        Ok(String::from_utf8_lossy(&built_in).lines().any(is_it))
-    }
-}
-
-/// The kernel calls modules by `_` whatever their files are called.
-fn kernel_name(name: &str) -> String {
-    name.replace('-', "_")
 }
 
 impl Resource for Resolved {
@@ -219,7 +181,7 @@ impl Resource for Resolved {
         let loads = if self.state == State::Loaded { format!("{}\n", self.name) } else { String::new() };
         let mut ops = self.plan_file(facts, self.modprobe_path(), self.modprobe_text())?;
         ops.extend(self.plan_file(facts, self.load_path(), loads)?);
-        if self.state == State::Loaded && facts.host().owns_kernel() && !self.is_in_kernel(facts)? {
+        if self.state == State::Loaded && facts.host().owns_kernel() && !is_in_kernel(facts, &self.name)? {
             ops.push(Op::Run(Command::new(["modprobe", "--", &self.name])));
         }
         Ok(ops)

@@ -114,11 +114,11 @@ impl Resource for Resolved {
         let is_debian = facts.host().os.family == "debian";
         let needed: Vec<&str> =
             self.locales.iter().map(String::as_str).filter(|name| stored_name(name).is_some()).collect();
+        let missing = missing(facts, needed.iter().copied())?;
         let mut ops = Vec::new();
         if is_debian && !needed.is_empty() {
-            ops.extend(plan_generated(facts, &needed)?);
+            ops.extend(plan_generated(facts, &needed, &missing)?);
         }
-        let missing = missing(facts, needed)?;
         if !missing.is_empty() && !is_debian {
             return Err(PlanError::impossible_but(
                 format!("the host does not have the locale `{}`", missing.join("`, `")),
@@ -226,6 +226,15 @@ mod tests {
               +LANG=C.UTF-8
         Plan: 1 to change, 0 unchanged.
         ");
+    }
+
+    #[test]
+    fn locales_that_a_package_brought_made_need_nothing_generated() {
+        let mut fake = Fake::debian();
+        fake.directory("/etc/default");
+        fake.directory("/usr/lib/locale/de_DE.utf8");
+        Example::resources(GERMAN).settles(&mut fake);
+        assert!(matches!(&fake.performed[..], [Op::WriteFile(_)]));
     }
 
     #[test]

@@ -32,15 +32,18 @@ mod fields;
 mod file;
 mod fstab;
 mod group;
+mod grub;
 mod hostname;
 mod hosts_entry;
 mod ini;
 mod json;
 mod kernel_module;
+mod kernel_parameter;
 mod keys;
 mod line;
 mod locale;
 mod locales;
+mod modules;
 mod mount;
 mod near;
 mod package;
@@ -98,6 +101,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<block::Block>(),
     Kind::of::<ini::Ini>(),
     Kind::of::<json::JsonKey>(),
+    Kind::of::<kernel_parameter::KernelParameter>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
@@ -175,6 +179,8 @@ pub enum Claim {
     Sysctl(String),
     /// A kernel module, by its name with `_`.
     KernelModule(String),
+    /// A parameter that the kernel is booted with.
+    BootParameter(String),
     /// All keys that let in as a user.
     AuthorizedKeys(String),
     /// One key that lets in as a user.
@@ -223,6 +229,7 @@ impl fmt::Display for Claim {
             Self::KernelModule(name) => write!(formatter, "the kernel module `{name}`"),
             Self::AuthorizedKeys(user) => write!(formatter, "the set of keys of `{user}`"),
             Self::AuthorizedKey { user, key } => write!(formatter, "the key `{key}` of `{user}`"),
+            Self::BootParameter(name) => write!(formatter, "the boot parameter `{name}`"),
         }
     }
 }

@@ -6,9 +6,9 @@ use serde::Deserialize;
 
 use super::edit::{Found, Lines, plan_edit};
 use super::fields::AbsolutePath;
-use super::fstab::Entry;
+use super::fstab::{Entry, check_device, check_option, one_line};
 use super::{Claim, Context, Fields, Resource};
-use crate::error::{Problem, did_you_mean};
+use crate::error::Problem;
 use crate::op::{Op, UnitAction};
 use crate::system::units::unit_of_path;
 use crate::system::{Facts, PlanError};
@@ -70,9 +70,6 @@ struct Resolved {
 
 const FSTAB: &str = "/etc/fstab";
 
-/// The tags that mount(8) finds devices by.
-const TAGS: [&str; 5] = ["UUID", "LABEL", "PARTUUID", "PARTLABEL", "ID"];
-
 impl Fields for Mount {
     const KIND: &'static str = "mount";
 
@@ -116,48 +113,6 @@ impl Fields for Mount {
     }
 }
 
-fn check_device(device: &str) -> Result<(), Problem> {
-    one_line("device", device)?;
-    if device.is_empty() {
-        return Err(Problem::new("`device` is empty"));
-    }
-    if let Some((tag, value)) = device.split_once('=')
-        && !tag.contains('/')
-    {
-        if !TAGS.contains(&tag) {
-            let message = format!("`{tag}` is not a tag that devices are found by");
-            return Err(Problem::new(message).help(did_you_mean(tag, &TAGS)));
-        }
-        if value.is_empty() {
-            return Err(Problem::new(format!("`{device}` names no device: nothing is behind `=`")));
-        }
-    }
-    Ok(())
-}
-
-fn check_option(option: &str) -> Result<(), Problem> {
-    one_line("options", option)?;
-    // A comma separates options, but in quotes it belongs to the value, as in SELinux contexts (mount(8)).
-    let separates = |(quoted, found): (bool, bool), c| match c {
-        '"' => (!quoted, found),
-        ',' => (quoted, found || !quoted),
-        _ => (quoted, found),
-    };
-    let (open, separated) = option.chars().fold((false, false), separates);
-    if option.is_empty() || open || separated {
-        return Err(Problem::new(format!("`{option}` is not one mount option"))
-            .help("write each as an element of the list: `options: [noatime, nofail]`"));
-    }
-    Ok(())
-}
-
-fn one_line(field: &str, text: &str) -> Result<(), Problem> {
-    if text.contains(|c: char| c.is_control() && c != '\t') {
-        return Err(Problem::new(format!("`{field}` has a line end or another control character in it")));
-    }
-    Ok(())
-}
-
 impl Resource for Resolved {
     fn subject(&self) -> String {
         self.path.to_string()
@@ -199,6 +154,8 @@ impl Resource for Resolved {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::change::Change;
+    use crate::run::Files;
     use crate::system::fake::Fake;
     use crate::testing::Example;
 
@@ -279,6 +236,30 @@ mod tests {
         let mut builder = Fake::builder();
         mounted.settles(&mut builder);
         assert!(matches!(&builder.performed[..], [Op::WriteFile(_)]));
+    }
+
+    #[test]
+    fn files_on_it_wait_until_it_is_mounted() {
+        let mut fake = Fake::debian();
+        let example = Example::resources(
+            "
+- file: { path: /etc/before, content: a }
+- mount: { path: /srv/data, device: LABEL=data, fstype: ext4, state: mounted }
+- directory: { path: /srv/data/app }
+- file: { path: /srv/data/app/a, content: a }
+",
+        );
+        example.run(&mut fake, Files::Together).0.expect("it converges");
+        let done: Vec<String> = fake.performed.iter().map(|op| Change::from(op).to_string()).collect();
+        insta::assert_snapshot!(done.join("\n"), @"
+        + create /etc/before (root:root 0644, 1 bytes)
+        + create /etc/fstab (root:root 0644, 39 bytes)
+        > start srv-data.mount
+        + create the directory /srv/data (root:root 0755)
+        + create the directory /srv/data/app (root:root 0755)
+        + create /srv/data/app/a (root:root 0644, 1 bytes)
+        ");
+        assert!(example.plan(&fake).expect("a plan").is_empty());
     }
 
     #[test]

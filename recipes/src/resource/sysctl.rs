@@ -82,7 +82,7 @@ impl Resolved {
     fn overridden(&self, facts: &dyn Facts) -> Result<Option<(PathBuf, String)>, PlanError> {
         let ours = self.file_name();
         // While packages are yet to come nobody can know; it is looked at again when they are there.
-        let later = drop_ins(facts, &DIRECTORIES, |name| name > ours.as_str())?;
+        let later = drop_ins(facts, &DIRECTORIES, "conf", |name| name > ours.as_str())?;
         for DropIn { path, text } in later.unwrap_or_default() {
             for line in text.lines() {
                 let Some((key, value)) = line.split_once('=') else { continue };
