@@ -223,7 +223,7 @@ fn unit(name: &str, action: UnitAction) -> Change {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::{Command, PackageRequest};
+    use crate::op::{Command, PackageRequest, Upgrades};
     use crate::system::Attributes;
 
     fn attributes() -> Attributes {
@@ -276,6 +276,9 @@ mod tests {
                 ],
             },
             Op::RemovePackages { packages: vec!["telnet".into()], purge: true },
+            Op::UpgradePackages { packages: vec!["vim".into(), "zlib1g".into()], which: Upgrades::All },
+            Op::HoldPackages { packages: vec!["nginx".into()], held: true },
+            Op::HoldPackages { packages: vec!["nginx".into()], held: false },
             Op::CreateGroup { name: "app".into(), gid: Some(990), system: true },
             Op::CreateUser(UserRequest { name: "app".into(), uid: Some(990), ..UserRequest::default() }),
             Op::ModifyUser(UserRequest {
@@ -300,6 +303,9 @@ mod tests {
         insta::assert_snapshot!(lines.join("\n"), @"
         + install nginx 1.22, jq
         - purge telnet
+        ~ upgrade vim, zlib1g
+        ~ hold nginx
+        ~ stop holding nginx
         + create the group app (990)
         + create the user app (uid 990)
         ~ user app (groups a,b)

@@ -18,6 +18,10 @@ use crate::source::{Location, Source};
 /// No recipe or image definition is near this long; a file that is was not meant for us.
 pub const MAXIMUM_BYTES: usize = 1024 * 1024;
 
+/// No recipe is near this deep. Where nothing is optimised a level takes some 35 KiB of stack: the 2 MiB that a
+/// thread has are used up between 50 and 64 levels.
+pub(crate) const MAXIMUM_DEPTH: usize = 32;
+
 /// Reads a text file that a person wrote. `name` is the path to show.
 ///
 /// # Errors
@@ -47,7 +51,7 @@ pub fn parse(source: &Arc<Source>) -> Result<Node, Problem> {
         return Err(Problem::new("NUL is not valid in YAML").at(&Location::new(source, offset, 1)));
     }
     let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! { max_depth: 64, max_nodes: 250_000, max_aliases: 1000 },
+        budget: serde_saphyr::budget! { max_depth: MAXIMUM_DEPTH, max_nodes: 250_000, max_aliases: 1000 },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
         leading_zero_numbers_as_strings: true,
         strict_booleans: true,
@@ -75,6 +79,14 @@ fn problem(source: &Arc<Source>, error: &serde_saphyr::Error) -> Problem {
         _ if text.starts_with("multiple YAML documents") => "a second document starts here",
         _ if text.starts_with("YAML merge keys") => "merge keys (`<<`) are not supported",
         _ if text.starts_with("expected string scalar") => "a key has to be a string",
+        _ if text.starts_with("budget breached: Depth") || text.starts_with("recursion limit") => {
+            "this is nested deeper than anybody writes"
+        }
+        _ if text.starts_with("budget breached: Nodes") => "there are more values than anybody writes",
+        _ if text.starts_with("budget breached: Aliases") || text.starts_with("alias replay limit") => {
+            "there are more aliases, or they stand for more, than anybody writes"
+        }
+        _ if text.starts_with("recursive references") => "this alias is inside of what it stands for",
         _ => text,
     };
     at_place(Problem::new(text), source, place)

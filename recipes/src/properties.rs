@@ -57,7 +57,7 @@ fn accounts_and_packages() -> impl Strategy<Value = Generated> {
         }),
         (
             0..3,
-            select(vec!["", "version: '1', ", "version: '2', "]),
+            select(vec!["", "version: '1', ", "version: '2', ", "version: '2*', "]),
             select(vec!["present", "absent", "purged"])
         )
             .prop_map(|(i, version, state)| {

@@ -17,6 +17,7 @@ use crate::system::{Facts, Known, PlanError};
 /// ```yaml
 /// - package: { name: nginx-light }
 /// - package: { name: openssl, version: 3.0.15-1~deb12u1 }
+/// - package: { name: nginx, version: "1.22.*" }
 /// - package: { name: telnet, state: purged }
 /// ```
 #[derive(Debug, Deserialize)]
@@ -24,7 +25,8 @@ use crate::system::{Facts, Known, PlanError};
 pub(super) struct Package {
     /// Its name.
     name: PackageName,
-    /// Exactly this version; any installed one is right if not said, and the newest is installed.
+    /// Exactly this version, or with `*` at the end the newest that starts so; any installed one is right if
+    /// not said, and the newest is installed.
     version: Option<String>,
     /// Whether packages that it recommends come too; `false` if not said.
     #[serde(default)]
@@ -48,8 +50,10 @@ impl Fields for Package {
 
     fn build(self, _context: &Context<'_>) -> Result<Box<dyn Resource>, Problem> {
         if let Some(version) = &self.version {
-            if !is_package_word(version, "+-._:~^") {
-                return Err(Problem::new(format!("`{version}` is not a version")));
+            // apt takes `NAME=1.22.*` for the newest version that starts with `1.22.`, and `*` nowhere else.
+            if !is_package_word(version.strip_suffix('*').unwrap_or(version), "+-._:~^") {
+                return Err(Problem::new(format!("`{}` is not a version", version.escape_debug()))
+                    .help("a `*` is valid at its end only; without `version` any is right"));
             }
             if self.state != State::Present {
                 return Err(Problem::new("a package that shall not be installed has no `version`"));
@@ -76,7 +80,10 @@ impl Resource for Package {
             Known::Unknown(why) => return Err(PlanError::Unknown(why)),
         };
         let is_right = match (&installed, &self.version) {
-            (Some(installed), Some(wanted)) => installed == wanted,
+            (Some(installed), Some(wanted)) => match wanted.strip_suffix('*') {
+                Some(start) => installed.starts_with(start),
+                None => installed == wanted,
+            },
             (installed, _) => installed.is_some(),
         };
         match (self.state, is_right, installed) {
@@ -123,6 +130,21 @@ mod tests {
     }
 
     #[test]
+    fn settles_at_any_version_that_starts_as_it_is_told() {
+        let mut fake = Fake::debian();
+        let example = |version: &str| {
+            Example::resources(&format!("- package: {{ name: nginx, version: '{version}' }}"))
+        };
+        example("1.22.1-9").settles(&mut fake);
+        insta::assert_snapshot!(example("1.22.*").settles(&mut fake), @"Plan: 0 to change, 1 unchanged.");
+        insta::assert_snapshot!(example("1.2.*").settles(&mut fake), @"
+        example: package nginx
+          + install nginx 1.2.*
+        Plan: 1 to change, 0 unchanged.
+        ");
+    }
+
+    #[test]
     fn adjacent_packages_are_one_transaction() {
         let mut fake = Fake::debian();
         let example = Example::resources(
@@ -153,7 +175,9 @@ mod tests {
         insta::assert_snapshot!(problems("{ name: --purge }"), @"example/recipe.yaml:2:14: `--purge` is not the name of a package");
         insta::assert_snapshot!(problems("{ name: nginx- }"), @"example/recipe.yaml:2:14: `nginx-` is not the name of a package");
         insta::assert_snapshot!(problems("{ name: a=1 }"), @"example/recipe.yaml:2:14: `a=1` is not the name of a package");
-        insta::assert_snapshot!(problems("{ name: a, version: '1 b' }"), @"example/recipe.yaml:2:14: `1 b` is not a version");
+        insta::assert_snapshot!(problems("{ name: a, version: '1 b' }"), @"example/recipe.yaml:2:14: `1 b` is not a version; a `*` is valid at its end only; without `version` any is right");
+        insta::assert_snapshot!(problems("{ name: a, version: '*' }"), @"example/recipe.yaml:2:14: `*` is not a version; a `*` is valid at its end only; without `version` any is right");
+        insta::assert_snapshot!(problems("{ name: a, version: '1*2' }"), @"example/recipe.yaml:2:14: `1*2` is not a version; a `*` is valid at its end only; without `version` any is right");
         insta::assert_snapshot!(problems("{ name: a, version: '1', state: absent }"), @"example/recipe.yaml:2:14: a package that shall not be installed has no `version`");
         insta::assert_snapshot!(problems("{ name: [a, b] }"), @"example/recipe.yaml:2:22: expected a string, found a list");
         insta::assert_snapshot!(problems("{ name: a, state: latest }"), @"example/recipe.yaml:2:32: `latest` is not a valid value here; valid are `present`, `absent` and `purged`");

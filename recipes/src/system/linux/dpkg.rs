@@ -129,4 +129,22 @@ Version: 2.36
         assert!(packages(half).installed.is_empty());
         assert!(packages(b"").installed.is_empty());
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config {
+            failure_persistence: None, ..proptest::test_runner::Config::default()
+        })]
+
+        #[test]
+        fn anything_is_a_database(
+            bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..100),
+            text in "(Package: |Status: |Version: |Architecture: |hold |install |ok |installed|a|\n|\n\n|:| |\r|\\PC){0,40}",
+        ) {
+            for status in [&bytes[..], text.as_bytes(), &[text.as_bytes(), &bytes].concat()] {
+                let found = packages(status);
+                proptest::prop_assert!(found.held.iter().all(|name| found.installed.contains_key(name)));
+                let _ = is_interrupted(status);
+            }
+        }
+    }
 }
