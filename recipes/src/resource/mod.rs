@@ -25,7 +25,10 @@ mod directory;
 mod fields;
 mod file;
 mod group;
+mod journald;
+mod limits;
 mod line;
+mod logrotate;
 mod package;
 mod part;
 mod public_key;
@@ -61,6 +64,9 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<cron::Cron>(),
     Kind::of::<tmpfiles::Tmpfiles>(),
     Kind::of::<sysusers::Sysusers>(),
+    Kind::of::<limits::Limits>(),
+    Kind::of::<journald::Journald>(),
+    Kind::of::<logrotate::Logrotate>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
@@ -111,6 +117,13 @@ pub enum Claim {
     Unit(String),
     /// A kernel parameter.
     Sysctl(String),
+    /// A setting of a program, in whichever of its files.
+    Setting {
+        /// The program, such as `journald`.
+        of: &'static str,
+        /// Its name for the setting.
+        key: String,
+    },
     /// All keys that let in as a user.
     AuthorizedKeys(String),
     /// One key that lets in as a user.
@@ -143,6 +156,7 @@ impl fmt::Display for Claim {
             Self::Group(name) => write!(formatter, "the group `{name}`"),
             Self::Unit(name) => write!(formatter, "the unit `{name}`"),
             Self::Sysctl(key) => write!(formatter, "the sysctl `{key}`"),
+            Self::Setting { of, key } => write!(formatter, "`{key}` of {of}"),
             Self::AuthorizedKeys(user) => write!(formatter, "the set of keys of `{user}`"),
             Self::AuthorizedKey { user, key } => write!(formatter, "the key `{key}` of `{user}`"),
         }
