@@ -238,7 +238,7 @@ impl fmt::Display for Problems {
 impl Error for Problems {}
 
 /// So many names are listed beside the nearest one; of more, the nearest alone helps.
-const MANY: usize = 15;
+const MANY: usize = 30;
 
 /// Advice for a name that is not among the valid ones: the nearest, and all of them unless they are many.
 pub fn did_you_mean(given: &str, valid: &[&str]) -> String {

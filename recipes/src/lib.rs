@@ -77,6 +77,8 @@ pub mod template;
 pub mod words;
 
 #[cfg(test)]
+mod generated;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod properties;

@@ -36,13 +36,16 @@ mod grub;
 mod hostname;
 mod hosts_entry;
 mod ini;
+mod journald;
 mod json;
 mod kernel_module;
 mod kernel_parameter;
 mod keys;
+mod limits;
 mod line;
 mod locale;
 mod locales;
+mod logrotate;
 mod modules;
 mod mount;
 mod near;
@@ -102,6 +105,9 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<ini::Ini>(),
     Kind::of::<json::JsonKey>(),
     Kind::of::<kernel_parameter::KernelParameter>(),
+    Kind::of::<limits::Limits>(),
+    Kind::of::<journald::Journald>(),
+    Kind::of::<logrotate::Logrotate>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
@@ -181,6 +187,13 @@ pub enum Claim {
     KernelModule(String),
     /// A parameter that the kernel is booted with.
     BootParameter(String),
+    /// A setting of a program, in whichever of its files.
+    Setting {
+        /// The program, such as `journald`.
+        of: &'static str,
+        /// Its name for the setting.
+        key: String,
+    },
     /// All keys that let in as a user.
     AuthorizedKeys(String),
     /// One key that lets in as a user.
@@ -227,6 +240,7 @@ impl fmt::Display for Claim {
             Self::Unit(name) => write!(formatter, "the unit `{name}`"),
             Self::Sysctl(key) => write!(formatter, "the sysctl `{key}`"),
             Self::KernelModule(name) => write!(formatter, "the kernel module `{name}`"),
+            Self::Setting { of, key } => write!(formatter, "`{key}` of {of}"),
             Self::AuthorizedKeys(user) => write!(formatter, "the set of keys of `{user}`"),
             Self::AuthorizedKey { user, key } => write!(formatter, "the key `{key}` of `{user}`"),
             Self::BootParameter(name) => write!(formatter, "the boot parameter `{name}`"),

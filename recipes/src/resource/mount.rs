@@ -293,7 +293,7 @@ mod tests {
 ";
         insta::assert_snapshot!(Example::resources(twice).problems(), @"
         example/recipe.yaml:3:5: the line `/tmp` of `/etc/fstab` is decided twice, differently (first here: example/recipe.yaml:2:5)
-        example/recipe.yaml:2:5: the line `/tmp` of `/etc/fstab` is set, but the whole file is decided elsewhere (here: example/recipe.yaml:4:5); put the line where the file is decided
+        example/recipe.yaml:2:5: the line `/tmp` of `/etc/fstab` is set, but the whole file is decided elsewhere (here: example/recipe.yaml:4:5); put it where the file is decided
         ");
     }
 

@@ -24,6 +24,8 @@ pub(super) struct Part {
     pub(super) users: Vec<String>,
     /// Groups that its program passes the file over without.
     pub(super) groups: Vec<String>,
+    /// What it decides besides its file.
+    pub(super) decides: Vec<Claim>,
 }
 
 /// Where the folder comes from.
@@ -46,6 +48,7 @@ impl Part {
             folder: Folder::Made,
             users: Vec::new(),
             groups: Vec::new(),
+            decides: Vec::new(),
         }
     }
 
@@ -88,7 +91,7 @@ impl Resource for Part {
     }
 
     fn claims(&self) -> Vec<Claim> {
-        vec![Claim::Path(self.path.clone())]
+        [Claim::Path(self.path.clone())].into_iter().chain(self.decides.clone()).collect()
     }
 
     fn plan(&self, facts: &dyn Facts) -> Result<Vec<Op>, PlanError> {

@@ -443,7 +443,7 @@ mod tests {
         insta::assert_snapshot!(Example::resources(&two).file("vendor.asc", KEY).problems(), @"
         example/recipe.yaml:3:5: the path `/etc/apt/keyrings/vendor.asc` is decided twice, differently (first here: example/recipe.yaml:2:5)
         example/recipe.yaml:3:5: the path `/etc/apt/sources.list.d/vendor.sources` is decided twice, differently (first here: example/recipe.yaml:2:5)
-        example/recipe.yaml:4:5: the line `Trusted: yes` of `/etc/apt/sources.list.d/vendor.sources` is set, but the whole file is decided elsewhere (here: example/recipe.yaml:2:5); put the line where the file is decided
+        example/recipe.yaml:4:5: the line `Trusted: yes` of `/etc/apt/sources.list.d/vendor.sources` is set, but the whole file is decided elsewhere (here: example/recipe.yaml:2:5); put it where the file is decided
         ");
     }
 
