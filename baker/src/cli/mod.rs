@@ -18,6 +18,7 @@ use crate::platform::Local;
 
 mod build;
 mod clean;
+mod docs;
 mod plan;
 mod validate;
 
@@ -49,6 +50,7 @@ enum Verb {
     Plan(plan::Plan),
     Build(build::Build),
     Clean(clean::Clean),
+    Docs(docs::Docs),
 }
 
 /// What the program is told besides its arguments.
@@ -161,6 +163,7 @@ pub fn main(world: &World) -> u8 {
         Err(error) => return fail(&Failure::because("failed to start", &error)),
     };
     match arguments.verb {
+        Verb::Docs(verb) => verb.run(),
         Verb::Validate(verb) => verb.run(world, &state),
         Verb::Plan(verb) => runtime.block_on(verb.run(world, &state)),
         Verb::Build(verb) => runtime.block_on(verb.run(world, &state)),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::fields::AbsolutePath;
@@ -19,7 +20,7 @@ use crate::system::{EntryKind, Facts, Known, PlanError};
 /// ```yaml
 /// - alternatives: { name: editor, path: /usr/bin/vim.basic }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Alternatives {
     /// The name of the link group, as `update-alternatives --get-selections` lists them.

@@ -1,5 +1,6 @@
 //! `assert`: something that must hold for the recipe to make sense.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Claim, Context, Fields, Resource};
@@ -20,7 +21,7 @@ use crate::template::condition;
 ///     that: facts.os.family == "debian"
 ///     message: this recipe knows only Debian and its descendants
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Assert {
     /// The condition: an expression without braces, as in `when`.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::contents::Contents;
@@ -24,7 +25,7 @@ use crate::system::{Attributes, EntryKind, Facts, PlanError, User};
 ///     key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAALFiEsN0JNWGNueYSPmqWwu8bR3Ofy/QgTHik0P0pV ci
 ///     options: [restrict, from=10.0.0.0/8, command=/usr/bin/deploy]
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AuthorizedKey {
     /// Who is let in.

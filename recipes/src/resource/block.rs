@@ -1,5 +1,6 @@
 //! `block`: lines between two markers in a file that something else owns.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::edited::{EditedFile, Insert, insert_at, line_end, lines_of, one_line};
@@ -26,7 +27,7 @@ use crate::words::Words;
 /// - block: { path: /etc/php.ini, name: limits, comment: ";", content: "memory_limit = 256M", insert_after: '^\[PHP\]' }
 /// - block: { path: /etc/hosts, name: cluster, state: absent }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Block {
     /// The file.

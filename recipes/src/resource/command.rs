@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::fields::AbsolutePath;
@@ -23,7 +24,7 @@ use crate::words::Words;
 /// - command: { argv: [update-ca-certificates], creates: /etc/ssl/certs/ca-certificates.crt }
 /// - command: { argv: passwd --lock root, unless: "grep -q '^root:[!*]' /etc/shadow" }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CommandResource {
     /// The program and its arguments: a list, or a string that is split at spaces.

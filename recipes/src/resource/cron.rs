@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::fields::{AccountName, PartName, State, one_line};
@@ -24,7 +25,7 @@ use crate::error::{Problem, did_you_mean};
 ///     environment: { MAILTO: "" }
 /// - cron: { name: old, state: absent }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Cron {
     /// The name of the file: letters, digits, `-` and `_`. Cron passes over names with dots.

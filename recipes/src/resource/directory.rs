@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::contents::{missing_parents, owners_exist, plan_absent};
@@ -17,7 +18,7 @@ use crate::system::{Attributes, EntryKind, Facts, PlanError};
 /// - directory: { path: /srv/app/releases, owner: app, group: app, mode: "0750" }
 /// - directory: { path: /var/cache/old, state: absent }   # with everything in it
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Directory {
     /// Where it is.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use crate::error::Problem;
@@ -156,7 +157,7 @@ pub(super) fn is_package_word(text: &str, extra: &str) -> bool {
 }
 
 /// Whether something shall be there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum State {
     /// It shall.

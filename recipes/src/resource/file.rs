@@ -1,5 +1,6 @@
 //! `file`: a regular file with exactly this content, or none.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::contents::{Contents, plan_no_file};
@@ -21,7 +22,7 @@ use crate::words::Words;
 /// - file: { path: /etc/sudoers.d/ops, source: ops, mode: "0440", validate: "visudo -cf {file}" }
 /// - file: { path: /etc/nologin, state: absent }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
     /// Where it is.

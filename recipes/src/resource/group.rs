@@ -1,5 +1,6 @@
 //! `group`: a group of accounts.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::fields::{AccountName, State};
@@ -14,7 +15,7 @@ use crate::system::{Facts, PlanError};
 /// - group: { name: ssh-users, system: true }
 /// - group: { name: app, gid: 990 }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Group {
     /// Its name.

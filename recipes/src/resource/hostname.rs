@@ -1,5 +1,6 @@
 //! `hostname`: the name of the host.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::contents::Contents;
@@ -20,7 +21,7 @@ use crate::system::{Facts, Mode, PlanError};
 /// ```yaml
 /// - hostname: { name: "web-{{ facts.arch }}" }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Hostname {
     /// The name: letters, digits, `-` and `.`, at most 64. One without a domain is usual.

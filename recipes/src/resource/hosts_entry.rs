@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::edit::{Found, Lines, plan_edit};
@@ -23,7 +24,7 @@ use crate::system::{Facts, PlanError};
 /// - hosts_entry: { address: 127.0.1.1, names: ["{{ facts.os.id }}-web"] }
 /// - hosts_entry: { address: "2001:db8::5", state: absent }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HostsEntry {
     /// An IPv4 or IPv6 address.

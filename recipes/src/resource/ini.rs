@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::edited::{EditedFile, insert_at, line_end, lines_of, one_line};
@@ -25,7 +26,7 @@ use crate::words::Words;
 /// - ini: { path: /etc/pip.conf, section: global, key: timeout, value: 60, create: true }
 /// - ini: { path: /etc/gitconfig, section: 'remote "origin"', key: fetch, state: absent }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Ini {
     /// The file.

@@ -1,6 +1,7 @@
 //! `journald`: settings of systemd's journal.
 
 use regex::Regex;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::fields::{PartName, State};
@@ -20,7 +21,7 @@ use crate::error::{Problem, did_you_mean};
 ///     settings: { Storage: persistent, SystemMaxUse: 500M, MaxRetentionSec: 2week }
 /// - journald: { name: old, state: absent }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Journald {
     /// The name of the file, without `.conf`: letters, digits, `-` and `_`. Of two files with a setting the

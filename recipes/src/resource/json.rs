@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -25,7 +26,7 @@ use crate::words::Words;
 /// - json: { path: /etc/app.json, key: [features, "app.beta"], value: [a, b] }
 /// - json: { path: /etc/app.json, key: debug, state: absent }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct JsonKey {
     /// The file.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::contents::{Contents, plan_absent};
@@ -30,7 +31,7 @@ use crate::system::{Facts, PlanError};
 /// - kernel_module: { name: nf_conntrack, options: { hashsize: 65536 } }
 /// - kernel_module: { name: usb-storage, state: blocked }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KernelModule {
     /// The name of the module, no alias; `-` and `_` are the same.
@@ -43,7 +44,7 @@ pub(super) struct KernelModule {
     state: State,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum State {
     #[default]

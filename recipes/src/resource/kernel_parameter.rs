@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::contents::{Contents, missing_parents, plan_absent};
@@ -26,7 +27,7 @@ use crate::system::{Attributes, Facts, PlanError};
 /// - kernel_parameter: { name: audit, parameters: [audit=1, audit_backlog_limit=8192] }
 /// - kernel_parameter: { name: console, parameters: [console=ttyS0], state: absent }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KernelParameter {
     /// The name in the name of the file, `50-NAME.cfg`.

@@ -1,6 +1,7 @@
 //! `limits`: what a session of a user may use.
 
 use regex::Regex;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::fields::{PartName, State};
@@ -21,7 +22,7 @@ use crate::error::{Problem, did_you_mean};
 ///       - { domain: "@ops", type: "-", item: core, value: unlimited }
 /// - limits: { name: old, state: absent }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Limits {
     /// The name of the file, without `.conf`: letters, digits, `-` and `_`. Of two files that set a limit
@@ -36,7 +37,7 @@ pub(super) struct Limits {
 }
 
 /// A line of the file.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Entry {
     /// Whose: a user, `@group`, a range of numbers such as `1000:` or `@100:200`, or `*` for all.
@@ -49,7 +50,7 @@ struct Entry {
     value: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 enum Type {
     #[serde(rename = "soft")]
     Soft,

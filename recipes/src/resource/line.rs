@@ -1,6 +1,7 @@
 //! `line`: one line in a file that something else owns.
 
 use regex::Regex;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::edit::{Found, Lines};
@@ -22,7 +23,7 @@ use crate::words::Words;
 /// - line: { path: /etc/login.defs, match: '^UMASK\s', line: "UMASK 027" }
 /// - line: { path: /etc/securetty, match: '^ttyS', state: absent }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Line {
     /// The file.

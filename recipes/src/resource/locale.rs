@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::contents::Contents;
@@ -25,7 +26,7 @@ use crate::system::{EntryKind, Facts, PlanError, led_to};
 /// ```yaml
 /// - locale: { lang: C.UTF-8, variables: { LC_TIME: en_GB.UTF-8 }, generate: [fr_FR.UTF-8] }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Locale {
     /// What everything is in that `variables` does not say otherwise: `LANG`.

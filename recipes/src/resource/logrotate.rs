@@ -1,5 +1,6 @@
 //! `logrotate`: how logs are rotated.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::fields::{AbsolutePath, AccountName, Mode, PartName, State, one_line};
@@ -25,7 +26,7 @@ use crate::error::Problem;
 ///     postrotate: systemctl kill --signal=HUP app.service
 /// - logrotate: { name: old, state: absent }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Logrotate {
     /// The name of the file: letters, digits, `-` and `_`.
@@ -72,7 +73,7 @@ pub(super) struct Logrotate {
     state: State,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Create {
     /// Permission bits.
@@ -83,7 +84,7 @@ struct Create {
     group: Option<AccountName>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Su {
     /// The user.
@@ -92,7 +93,7 @@ struct Su {
     group: AccountName,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Frequency {
     Hourly,

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use schemars::{JsonSchema, Schema, schema_for};
 use serde::de::DeserializeOwned;
 
 use crate::error::Problem;
@@ -55,6 +56,7 @@ mod package_pin;
 mod package_upgrade;
 mod part;
 mod public_key;
+mod reference;
 mod repository;
 mod sections;
 mod service;
@@ -69,45 +71,58 @@ mod tmpfiles;
 mod user;
 
 pub use contents::SECRET_FILES;
+pub use reference::{Reference, reference};
 
-/// Every kind of resource, in the order in which the manual lists them.
-pub const KINDS: &[Kind] = &[
-    Kind::of::<package::Package>(),
-    Kind::of::<file::File>(),
-    Kind::of::<template::Template>(),
-    Kind::of::<directory::Directory>(),
-    Kind::of::<symlink::Symlink>(),
-    Kind::of::<line::Line>(),
-    Kind::of::<user::User>(),
-    Kind::of::<group::Group>(),
-    Kind::of::<service::Service>(),
-    Kind::of::<sysctl::Sysctl>(),
-    Kind::of::<command::CommandResource>(),
-    Kind::of::<repository::Repository>(),
-    Kind::of::<package_hold::PackageHold>(),
-    Kind::of::<package_pin::PackagePin>(),
-    Kind::of::<package_upgrade::PackageUpgrade>(),
-    Kind::of::<mount::Mount>(),
-    Kind::of::<hosts_entry::HostsEntry>(),
-    Kind::of::<hostname::Hostname>(),
-    Kind::of::<timezone::Timezone>(),
-    Kind::of::<locale::Locale>(),
-    Kind::of::<kernel_module::KernelModule>(),
-    Kind::of::<alternatives::Alternatives>(),
-    Kind::of::<assert::Assert>(),
-    Kind::of::<systemd_unit::SystemdUnit>(),
-    Kind::of::<sudo::Sudo>(),
-    Kind::of::<authorized_key::AuthorizedKey>(),
-    Kind::of::<cron::Cron>(),
-    Kind::of::<tmpfiles::Tmpfiles>(),
-    Kind::of::<sysusers::Sysusers>(),
-    Kind::of::<block::Block>(),
-    Kind::of::<ini::Ini>(),
-    Kind::of::<json::JsonKey>(),
-    Kind::of::<kernel_parameter::KernelParameter>(),
-    Kind::of::<limits::Limits>(),
-    Kind::of::<journald::Journald>(),
-    Kind::of::<logrotate::Logrotate>(),
+/// The list of kinds, from which everything that is said of all of them is made.
+macro_rules! kinds {
+    ($($kind:ty),* $(,)?) => {
+        /// Every kind of resource, in the order in which the manual lists them.
+        pub const KINDS: &[Kind] = &[$(Kind::of::<$kind>()),*];
+
+        /// The name of every kind with the schema of its fields.
+        fn schemas() -> Vec<(&'static str, Schema)> {
+            vec![$((<$kind>::KIND, schema_for!($kind))),*]
+        }
+    };
+}
+
+kinds![
+    package::Package,
+    package_hold::PackageHold,
+    package_pin::PackagePin,
+    package_upgrade::PackageUpgrade,
+    repository::Repository,
+    file::File,
+    template::Template,
+    directory::Directory,
+    symlink::Symlink,
+    line::Line,
+    block::Block,
+    ini::Ini,
+    json::JsonKey,
+    user::User,
+    group::Group,
+    authorized_key::AuthorizedKey,
+    sudo::Sudo,
+    limits::Limits,
+    service::Service,
+    systemd_unit::SystemdUnit,
+    cron::Cron,
+    tmpfiles::Tmpfiles,
+    sysusers::Sysusers,
+    sysctl::Sysctl,
+    kernel_module::KernelModule,
+    kernel_parameter::KernelParameter,
+    mount::Mount,
+    hostname::Hostname,
+    hosts_entry::HostsEntry,
+    timezone::Timezone,
+    locale::Locale,
+    alternatives::Alternatives,
+    journald::Journald,
+    logrotate::Logrotate,
+    command::CommandResource,
+    assert::Assert,
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
@@ -249,7 +264,7 @@ impl fmt::Display for Claim {
 }
 
 /// What the fields of a kind are, and how a resource is made of them.
-trait Fields: DeserializeOwned {
+trait Fields: DeserializeOwned + JsonSchema {
     /// The key that the kind is written under.
     const KIND: &'static str;
     /// The fields that may hold secrets.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::edit::{Found, Lines, plan_edit};
@@ -30,7 +31,7 @@ use crate::system::{Facts, PlanError};
 /// - mount: { path: /tmp, device: tmpfs, fstype: tmpfs, options: [nosuid, nodev, size=1G], state: mounted }
 /// - mount: { path: /mnt, state: absent }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Mount {
     /// Where it is mounted. systemd makes the directory if it is missing.
@@ -51,7 +52,7 @@ pub(super) struct Mount {
     state: State,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum State {
     #[default]

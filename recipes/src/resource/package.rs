@@ -1,5 +1,6 @@
 //! `package`: a package of the system's package manager.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::fields::{PackageName, is_package_word};
@@ -20,7 +21,7 @@ use crate::system::{Facts, Known, PlanError};
 /// - package: { name: nginx, version: "1.22.*" }
 /// - package: { name: telnet, state: purged }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Package {
     /// Its name.
@@ -36,7 +37,7 @@ pub(super) struct Package {
     state: State,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum State {
     #[default]

@@ -1,5 +1,6 @@
 //! `package_hold`: packages that stay at the version they have.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::fields::PackageName;
@@ -17,7 +18,7 @@ use crate::system::{Facts, PlanError};
 /// - package_hold: { names: [linux-image-cloud-amd64, docker-ce] }
 /// - package_hold: { names: [nginx], held: false }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PackageHold {
     /// The packages.

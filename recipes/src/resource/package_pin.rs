@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::contents::{Contents, plan_absent};
@@ -23,7 +24,7 @@ use crate::system::{Facts, PlanError};
 /// - package_pin: { name: nginx, packages: [nginx, nginx-common], version: "1.22.*", priority: 1001 }
 /// - package_pin: { name: vendor-only-this, packages: ["*"], origin: deb.example.com, priority: -1 }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PackagePin {
     /// The name in the name of the file: letters, digits, `-` and `_`.

@@ -1,5 +1,6 @@
 //! `package_upgrade`: no package is older than the newest one there is.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Claim, Context, Fields, Resource};
@@ -18,7 +19,7 @@ use crate::system::{Facts, Mode, PlanError};
 /// - package_upgrade: {}
 ///   when: facts.mode == "bake"
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PackageUpgrade {
     /// Whether only packages are upgraded whose newest version is from a repository of security updates;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::contents::{Contents, plan_absent};
@@ -28,7 +29,7 @@ use crate::system::{Facts, PlanError};
 ///     signed_by: /usr/share/keyrings/debian-archive-keyring.gpg
 /// - repository: { name: old-vendor, state: absent }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Repository {
     /// The name in the names of the files: letters, digits, `.`, `-` and `_`.
@@ -58,7 +59,7 @@ pub(super) struct Repository {
     state: State,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 enum Type {
     #[serde(rename = "deb")]
     Binary,

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Claim, Context, Fields, Resource};
@@ -22,7 +23,7 @@ use crate::system::{Facts, Known, PlanError};
 /// handlers:
 ///   reload nginx: { service: { name: nginx, state: reloaded } }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Service {
     /// The unit; without a suffix it is a `.service`.
@@ -35,7 +36,7 @@ pub(super) struct Service {
     state: Option<State>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum State {
     Running,

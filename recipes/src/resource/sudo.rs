@@ -1,5 +1,6 @@
 //! `sudo`: who may run what as whom.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::fields::{AccountName, PartName, State, one_line};
@@ -22,7 +23,7 @@ use crate::error::Problem;
 ///     nopasswd: true
 /// - sudo: { name: old, state: absent }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Sudo {
     /// The name of the file: letters, digits, `-` and `_`. Sudo passes over names with `.` or `~`.

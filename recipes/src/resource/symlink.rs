@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::contents::{plan_absent, plan_link};
@@ -18,7 +19,7 @@ use crate::system::{EntryKind, Facts, Known, PlanError};
 /// - symlink: { path: /etc/nginx/sites-enabled/site, target: ../sites-available/site }
 /// - symlink: { path: /etc/nginx/sites-enabled/default, state: absent }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Symlink {
     /// Where the link is.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::contents::Contents;
@@ -25,7 +26,7 @@ use crate::system::{Attributes, Facts, PlanError};
 ///     name: network
 ///     settings: { net.ipv4.ip_forward: 0, net.core.somaxconn: 4096 }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Sysctl {
     /// The name in the name of the file: letters, digits, `-` and `_`.

@@ -1,5 +1,6 @@
 //! `systemd_unit`: a unit file, or a drop-in of one.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::fields::{PartName, State};
@@ -35,7 +36,7 @@ use crate::words::Words;
 ///       LimitNOFILE=65536
 /// - systemd_unit: { name: old.timer, state: absent }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SystemdUnit {
     /// The unit's whole name. It ends in `.service`, `.timer`, `.socket`, `.path`, `.mount`, `.automount`,

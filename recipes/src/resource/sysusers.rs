@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::fields::{AbsolutePath, AccountName, PartName, State, one_line};
@@ -26,7 +27,7 @@ use crate::system::{Facts, PlanError};
 ///     groups: [ { name: app-data } ]
 /// - sysusers: { name: old, state: absent }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Sysusers {
     /// The name of the file, without `.conf`: letters, digits, `-` and `_`.
@@ -42,7 +43,7 @@ pub(super) struct Sysusers {
     state: State,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct User {
     /// Its name.
@@ -60,7 +61,7 @@ struct User {
     groups: Vec<AccountName>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Group {
     /// Its name.

@@ -1,5 +1,6 @@
 //! `template`: a file rendered from a template of the recipe.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::contents::Contents;
@@ -20,7 +21,7 @@ use crate::words::Words;
 ///     mode: "0600"
 ///     validate: sshd -t -f {file}
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Template {
     /// Where the file is.

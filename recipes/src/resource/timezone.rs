@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::contents::{Contents, plan_link};
@@ -21,7 +22,7 @@ use crate::system::{EntryKind, Facts, Known, PlanError, led_to};
 /// ```yaml
 /// - timezone: { name: Europe/Berlin }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Timezone {
     /// The name of the zone: a path below `/usr/share/zoneinfo`, such as `Etc/UTC`.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use regex::Regex;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::directory::plan_directory;
@@ -29,7 +30,7 @@ use crate::system::{Attributes, Facts, PlanError};
 ///       - { type: L+, path: /run/current, argument: /srv/app/current }
 /// - tmpfiles: { name: old, state: absent }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Tmpfiles {
     /// The name of the file, without `.conf`: letters, digits, `-` and `_`.
@@ -43,7 +44,7 @@ pub(super) struct Tmpfiles {
 }
 
 /// A line of the file.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Entry {
     /// What is done: a letter of tmpfiles.d(5), such as `d` for a directory, and `+!-=~^` behind it.

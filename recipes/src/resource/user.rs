@@ -1,5 +1,6 @@
 //! `user`: an account.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::fields::{AbsolutePath, AccountName, State};
@@ -17,7 +18,7 @@ use crate::system::{Facts, PlanError};
 /// - user: { name: deploy, groups: [ssh-users], shell: /bin/bash }
 /// - user: { name: app, system: true, home: /srv/app, shell: /usr/sbin/nologin }
 /// ```
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct User {
     /// Its name.
