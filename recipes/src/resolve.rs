@@ -418,10 +418,10 @@ resources:
 "
         )
         .problems(), @"
-        example/recipe.yaml:2:5: unknown kind `fiel`; did you mean `file`? valid are `package`, `file`, `template`, `directory`, `symlink`, `line`, `user`, `group`, `service`, `sysctl`, `command`, `block`, `ini` and `json`
+        example/recipe.yaml:2:5: unknown kind `fiel`; did you mean `file`? valid are `package`, `file`, `template`, `directory`, `symlink`, `line`, `user`, `group`, `service`, `sysctl`, `command`, `block`, `ini`, `json` and `toml`
         example/recipe.yaml:4:5: unknown field `notfy` beside the kind; did you mean `notify`? valid are `name`, `when`, `for_each`, `notify` and `after`
         example/recipe.yaml:6:5: a resource has one kind; this has `file` and `package`; start another resource with `-`
-        example/recipe.yaml:9:5: this resource has no kind; kinds are `package`, `file`, `template`, `directory`, `symlink`, `line`, `user`, `group`, `service`, `sysctl`, `command`, `block`, `ini`, `json`
+        example/recipe.yaml:9:5: this resource has no kind; kinds are `package`, `file`, `template`, `directory`, `symlink`, `line`, `user`, `group`, `service`, `sysctl`, `command`, `block`, `ini`, `json`, `toml`
         example/recipe.yaml:11:13: expected a name or a list of names, found a mapping of 1
         example/recipe.yaml:12:5: expected a resource, such as `file: { path: /etc/motd, content: hi }`, found the string `text`
         ");

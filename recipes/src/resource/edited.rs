@@ -131,6 +131,16 @@ pub(super) fn insert_at(lines: &mut Vec<String>, at: usize, new: String) {
     lines.insert(at, new);
 }
 
+/// The first of the comments right above a line, which are about it.
+pub(super) fn comments_above(lines: &[String], at: usize) -> usize {
+    at - lines[..at].iter().rev().take_while(|line| is_comment(line.trim())).count()
+}
+
+/// Whether a line, without its indent, is a comment of an INI or TOML file.
+pub(super) fn is_comment(text: &str) -> bool {
+    text.starts_with(['#', ';'])
+}
+
 /// A text that becomes part of one line of a file.
 pub(super) fn one_line(field: &str, text: &str) -> Result<(), Problem> {
     if text.contains(['\n', '\r', '\0']) {

@@ -34,6 +34,7 @@ mod service;
 mod symlink;
 mod sysctl;
 mod template;
+mod toml;
 mod user;
 
 pub use contents::SECRET_FILES;
@@ -54,6 +55,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<block::Block>(),
     Kind::of::<ini::Ini>(),
     Kind::of::<json::JsonKey>(),
+    Kind::of::<toml::TomlKey>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
