@@ -255,6 +255,13 @@ fn find_contradictions(resolved: &Resolved, problems: &mut Problems) {
             problems.push(Problem::new(message).at(&step.at).and_at(&whole.at, "here").help(help));
         }
     }
+    for ((stage, many), by) in claimed.iter().filter(|((_, claim), _)| claim.is_of_many()) {
+        for ((_, one), step) in claimed.iter().filter(|((of, claim), _)| of == stage && many.reaches(claim)) {
+            let message = format!("{one} is set, but {many} is decided elsewhere");
+            let problem = Problem::new(message).at(&step.at).and_at(&by.at, "here");
+            problems.push(problem.help("narrow the pattern, or take one of the two away"));
+        }
+    }
 }
 
 /// The units that a recipe has something to do with: that it enables or keeps running, or that its handlers
@@ -418,10 +425,10 @@ resources:
 "
         )
         .problems(), @"
-        example/recipe.yaml:2:5: unknown kind `fiel`; did you mean `file`? valid are `package`, `file`, `template`, `directory`, `symlink`, `line`, `user`, `group`, `service`, `sysctl`, `command`, `block`, `ini`, `json` and `toml`
+        example/recipe.yaml:2:5: unknown kind `fiel`; did you mean `file`? valid are `package`, `file`, `template`, `directory`, `symlink`, `line`, `user`, `group`, `service`, `sysctl`, `command`, `block`, `ini`, `json`, `toml`, `permissions` and `absent`
         example/recipe.yaml:4:5: unknown field `notfy` beside the kind; did you mean `notify`? valid are `name`, `when`, `for_each`, `notify` and `after`
         example/recipe.yaml:6:5: a resource has one kind; this has `file` and `package`; start another resource with `-`
-        example/recipe.yaml:9:5: this resource has no kind; kinds are `package`, `file`, `template`, `directory`, `symlink`, `line`, `user`, `group`, `service`, `sysctl`, `command`, `block`, `ini`, `json`, `toml`
+        example/recipe.yaml:9:5: this resource has no kind; kinds are `package`, `file`, `template`, `directory`, `symlink`, `line`, `user`, `group`, `service`, `sysctl`, `command`, `block`, `ini`, `json`, `toml`, `permissions`, `absent`
         example/recipe.yaml:11:13: expected a name or a list of names, found a mapping of 1
         example/recipe.yaml:12:5: expected a resource, such as `file: { path: /etc/motd, content: hi }`, found the string `text`
         ");

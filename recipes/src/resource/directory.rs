@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::contents::{missing_parents, owners_exist, plan_absent};
-use super::fields::{AbsolutePath, Mode, State, attributes};
+use super::fields::{AbsolutePath, Mode, State, attributes, is_needed};
 use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
 use crate::op::Op;
@@ -42,12 +42,7 @@ impl Fields for Directory {
     const KIND: &'static str = "directory";
 
     fn build(self, _context: &Context<'_>) -> Result<Box<dyn Resource>, Problem> {
-        // Removing one of these is never what somebody means.
-        const KEPT: [&str; 14] = [
-            "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/proc", "/root", "/run", "/sbin", "/sys",
-            "/usr", "/var",
-        ];
-        if self.state == State::Absent && KEPT.contains(&self.path.to_string().as_str()) {
+        if self.state == State::Absent && is_needed(self.path.as_path()) {
             return Err(Problem::new(format!("`{}` cannot be removed: the host needs it", self.path)));
         }
         let attributes = attributes(self.owner, self.group, self.mode, 0o755);

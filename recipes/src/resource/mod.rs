@@ -17,6 +17,7 @@ use crate::source::Location;
 use crate::system::{Facts, PlanError};
 use crate::template::Scope;
 
+mod absent;
 mod block;
 mod command;
 mod contents;
@@ -24,12 +25,14 @@ mod directory;
 mod edited;
 mod fields;
 mod file;
+mod glob;
 mod group;
 mod ini;
 mod json;
 mod keys;
 mod line;
 mod package;
+mod permissions;
 mod service;
 mod symlink;
 mod sysctl;
@@ -38,6 +41,7 @@ mod toml;
 mod user;
 
 pub use contents::SECRET_FILES;
+pub use glob::Glob;
 
 /// Every kind of resource, in the order in which the manual lists them.
 pub const KINDS: &[Kind] = &[
@@ -56,6 +60,8 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<ini::Ini>(),
     Kind::of::<json::JsonKey>(),
     Kind::of::<toml::TomlKey>(),
+    Kind::of::<permissions::Permissions>(),
+    Kind::of::<absent::Absent>(),
 ];
 
 /// One thing that must be true on a host, with all its fields decided.
@@ -110,6 +116,10 @@ pub enum Claim {
         /// The keys that lead to it, the outermost first.
         keys: Vec<String>,
     },
+    /// That nothing is at the paths that match.
+    Removed(Glob),
+    /// Owner, group and mode of the paths that match.
+    Permissions(Glob),
     /// A package.
     Package(String),
     /// An account.
@@ -134,6 +144,27 @@ impl Claim {
             _ => Vec::new(),
         }
     }
+
+    /// Whether this is about many paths, and another claim about one of them. What is removed goes with all
+    /// that is in it.
+    pub fn reaches(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Removed(glob),
+                Self::Path(path)
+                | Self::Line { path, .. }
+                | Self::Block { path, .. }
+                | Self::Key { path, .. },
+            ) => path.ancestors().any(|path| glob.matches(path)),
+            (Self::Permissions(glob), Self::Path(path)) => glob.matches(path),
+            _ => false,
+        }
+    }
+
+    /// Whether this is about many paths.
+    pub fn is_of_many(&self) -> bool {
+        matches!(self, Self::Removed(_) | Self::Permissions(_))
+    }
 }
 
 impl fmt::Display for Claim {
@@ -145,6 +176,8 @@ impl fmt::Display for Claim {
             Self::Key { path, keys } => {
                 write!(formatter, "the key `{}` of `{}`", keys.join("."), path.display())
             }
+            Self::Removed(glob) => write!(formatter, "the removal of `{glob}`"),
+            Self::Permissions(glob) => write!(formatter, "the access to `{glob}`"),
             Self::Package(name) => write!(formatter, "the package `{name}`"),
             Self::User(name) => write!(formatter, "the user `{name}`"),
             Self::Group(name) => write!(formatter, "the group `{name}`"),
