@@ -29,6 +29,7 @@ mod glob;
 mod group;
 mod ini;
 mod json;
+mod json_text;
 mod keys;
 mod line;
 mod package;
@@ -38,6 +39,7 @@ mod symlink;
 mod sysctl;
 mod template;
 mod toml;
+mod toml_value;
 mod user;
 
 pub use contents::SECRET_FILES;
