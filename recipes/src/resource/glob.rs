@@ -126,11 +126,17 @@ impl Glob {
 
     /// Whether a path matches.
     pub fn matches(&self, path: &Path) -> bool {
-        let mut places = self.with_passed_over(vec![0]);
-        for name in path.iter().skip(1) {
-            places = self.after(&places, &name.to_string_lossy());
-        }
-        places.contains(&self.parts.len())
+        self.places_at(path).contains(&self.parts.len())
+    }
+
+    /// Whether something in this folder may match.
+    pub(super) fn goes_below(&self, folder: &Path) -> bool {
+        self.places_at(folder).iter().any(|&place| place < self.parts.len())
+    }
+
+    fn places_at(&self, path: &Path) -> Vec<usize> {
+        let start = self.with_passed_over(vec![0]);
+        path.iter().skip(1).fold(start, |places, name| self.after(&places, &name.to_string_lossy()))
     }
 
     /// What matches on a host, a folder before what is in it.

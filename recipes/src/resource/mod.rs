@@ -120,6 +120,13 @@ pub enum Claim {
     },
     /// That nothing is at the paths that match.
     Removed(Glob),
+    /// That nothing is in a directory but what is kept.
+    Purged {
+        /// The directory.
+        path: PathBuf,
+        /// What is kept.
+        keep: Vec<Glob>,
+    },
     /// Owner, group and mode of the paths that match.
     Permissions(Glob),
     /// A package.
@@ -148,24 +155,28 @@ impl Claim {
     }
 
     /// Whether this is about many paths, and another claim about one of them. What is removed goes with all
-    /// that is in it.
+    /// that is in it, and what is kept stays with all that is in it.
     pub fn reaches(&self, other: &Self) -> bool {
-        match (self, other) {
-            (
-                Self::Removed(glob),
-                Self::Path(path)
-                | Self::Line { path, .. }
-                | Self::Block { path, .. }
-                | Self::Key { path, .. },
-            ) => path.ancestors().any(|path| glob.matches(path)),
-            (Self::Permissions(glob), Self::Path(path)) => glob.matches(path),
+        let (path, is_whole) = match other {
+            Self::Path(path) => (path, true),
+            Self::Line { path, .. } | Self::Block { path, .. } | Self::Key { path, .. } => (path, false),
+            _ => return false,
+        };
+        match self {
+            Self::Removed(glob) => path.ancestors().any(|path| glob.matches(path)),
+            Self::Purged { path: folder, keep } => {
+                let kept =
+                    |keep: &Glob| keep.goes_below(path) || path.ancestors().any(|path| keep.matches(path));
+                path != folder && path.starts_with(folder) && !keep.iter().any(kept)
+            }
+            Self::Permissions(glob) => is_whole && glob.matches(path),
             _ => false,
         }
     }
 
     /// Whether this is about many paths.
     pub fn is_of_many(&self) -> bool {
-        matches!(self, Self::Removed(_) | Self::Permissions(_))
+        matches!(self, Self::Removed(_) | Self::Purged { .. } | Self::Permissions(_))
     }
 }
 
@@ -179,6 +190,7 @@ impl fmt::Display for Claim {
                 write!(formatter, "the key `{}` of `{}`", keys.join("."), path.display())
             }
             Self::Removed(glob) => write!(formatter, "the removal of `{glob}`"),
+            Self::Purged { path, .. } => write!(formatter, "the purge of `{}`", path.display()),
             Self::Permissions(glob) => write!(formatter, "the access to `{glob}`"),
             Self::Package(name) => write!(formatter, "the package `{name}`"),
             Self::User(name) => write!(formatter, "the user `{name}`"),
