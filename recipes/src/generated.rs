@@ -223,6 +223,19 @@ const VARIANTS: &[(&str, &[&str])] = &[
             "name: app, state: absent",
         ],
     ),
+    (
+        "toml",
+        &[
+            "path: /etc/x.toml, key: a.b, value: 1, create: true",
+            "path: /etc/x.toml, key: a.b, value: [x], create: true",
+            "path: /etc/x.toml, key: a.b, state: absent",
+        ],
+    ),
+    (
+        "permissions",
+        &["path: /srv/tree, file_mode: \"0640\"", "path: /srv/tree, file_mode: \"0600\", owner: have"],
+    ),
+    ("absent", &["path: /srv/old/*.log"]),
     ("kernel_module", &["name: floppy, state: blocked", "name: floppy, state: absent"]),
     ("locale", &["lang: C.UTF-8", "lang: C.UTF-8, variables: { LC_TIME: C.UTF-8 }"]),
     (

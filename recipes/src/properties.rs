@@ -52,6 +52,8 @@ fn host(bakes: bool, lines: &[String]) -> Fake {
     for directory in [
         "/srv/keep",
         "/srv/data",
+        "/srv/old",
+        "/srv/tree",
         "/etc/p0",
         "/etc/p1",
         "/etc/apt",
@@ -73,7 +75,9 @@ fn host(bakes: bool, lines: &[String]) -> Fake {
     ] {
         fake.directory(directory);
     }
-    fake.file("/usr/sbin/update-grub", "");
+    for path in ["/srv/old/a.log", "/srv/old/b.txt", "/srv/tree/a", "/srv/tree/b", "/usr/sbin/update-grub"] {
+        fake.file(path, "");
+    }
     for zone in ["UTC", "Europe/Berlin"] {
         fake.file(&format!("/usr/share/zoneinfo/{zone}"), "TZif");
     }

@@ -255,6 +255,16 @@ fn find_contradictions(resolved: &Resolved, problems: &mut Problems) {
             problems.push(Problem::new(message).at(&step.at).and_at(&whole.at, "here").help(help));
         }
     }
+    for ((stage, many), by) in claimed.iter().filter(|((_, claim), _)| claim.is_of_many()) {
+        for ((_, one), step) in claimed.iter().filter(|((of, claim), _)| of == stage && many.reaches(claim)) {
+            let message = format!("{one} is set, but {many} is decided elsewhere");
+            let problem = Problem::new(message).at(&step.at).and_at(&by.at, "here");
+            problems.push(problem.help(match many {
+                Claim::Purged { .. } => "add it to `keep` there",
+                _ => "narrow the pattern, or take one of the two away",
+            }));
+        }
+    }
 }
 
 #[cfg(test)]

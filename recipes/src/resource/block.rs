@@ -308,4 +308,16 @@ mod tests {
         example/recipe.yaml:4:5: the block `y` of `/etc/a` is set, but the whole file is decided elsewhere (here: example/recipe.yaml:5:5); put it where the file is decided
         ");
     }
+
+    /// With a line end behind it, it is a line as other systems end it.
+    #[test]
+    fn a_file_of_one_line_with_a_carriage_return_settles() {
+        let mut fake = Fake::debian();
+        fake.file("/etc/conf", "\r");
+        Example::resources("- block: { path: /etc/conf, name: b, content: x }").settles(&mut fake);
+        assert_eq!(
+            fake.text("/etc/conf").as_deref(),
+            Some("\r\r\n# BEGIN managed block b\r\nx\r\n# END managed block b\r\n")
+        );
+    }
 }

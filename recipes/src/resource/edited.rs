@@ -106,10 +106,11 @@ pub(super) fn lines_of(text: &str) -> Vec<String> {
     text.split_inclusive('\n').map(str::to_owned).collect()
 }
 
-/// How lines of a text end, as its first one tells.
+/// How lines of a text end, as its first one tells. One that ends with a carriage return alone, and is the
+/// last, counts as well: with the line end that is put behind it, it would tell so afterwards.
 pub(super) fn line_end(text: &str) -> &'static str {
     match text.split_inclusive('\n').next() {
-        Some(first) if first.ends_with("\r\n") => "\r\n",
+        Some(first) if first.trim_end_matches('\n').ends_with('\r') => "\r\n",
         _ => "\n",
     }
 }
@@ -124,6 +125,16 @@ pub(super) fn insert_at(lines: &mut Vec<String>, at: usize, new: String) {
         last.push_str(end);
     }
     lines.insert(at, new);
+}
+
+/// The first of the comments right above a line, which are about it.
+pub(super) fn comments_above(lines: &[String], at: usize) -> usize {
+    at - lines[..at].iter().rev().take_while(|line| is_comment(line.trim())).count()
+}
+
+/// Whether a line, without its indent, is a comment of an INI or TOML file.
+pub(super) fn is_comment(text: &str) -> bool {
+    text.starts_with(['#', ';'])
 }
 
 /// A text that becomes part of one line of a file.

@@ -175,6 +175,34 @@ pub(super) fn one_line(what: &str, text: &str) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Whether a directory is one that every host needs. Removing one of these is never what somebody means.
+pub(super) fn is_needed(path: &Path) -> bool {
+    const NEEDED: [&str; 21] = [
+        "/",
+        "/bin",
+        "/boot",
+        "/dev",
+        "/etc",
+        "/home",
+        "/lib",
+        "/lib64",
+        "/proc",
+        "/root",
+        "/run",
+        "/sbin",
+        "/sys",
+        "/usr",
+        "/usr/bin",
+        "/usr/lib",
+        "/usr/lib64",
+        "/usr/sbin",
+        "/usr/share",
+        "/var",
+        "/var/lib",
+    ];
+    NEEDED.iter().any(|needed| path == Path::new(needed))
+}
+
 /// Owner, group and mode as they shall be: what is not said is root's, so that two hosts cannot differ.
 pub(super) fn attributes(
     owner: Option<String>,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::edited::{EditedFile, insert_at, line_end, lines_of, one_line};
+use super::edited::{EditedFile, comments_above, insert_at, is_comment, line_end, lines_of, one_line};
 use super::fields::{AbsolutePath, State};
 use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
@@ -185,7 +185,7 @@ impl Resolved {
         let place = match (neighbour, header, section) {
             (Some(entry), _, _) => Some(entry.lines.end),
             (None, Some((_, at)), _) => Some(at + 1),
-            (None, None, None) => headers.first().map(|&(_, at)| above(lines, at)),
+            (None, None, None) => headers.first().map(|&(_, at)| comments_above(lines, at)),
             (None, None, Some(_)) => None,
         };
         match (place, section) {
@@ -241,10 +241,6 @@ fn read(lines: &[String]) -> (Vec<Entry>, Vec<(String, usize)>) {
     (entries, headers)
 }
 
-fn is_comment(text: &str) -> bool {
-    text.starts_with(['#', ';'])
-}
-
 /// The name in `[name]`, behind which there may be a comment.
 fn section_name(text: &str) -> Option<&str> {
     let (name, behind) = text.strip_prefix('[')?.split_once(']')?;
@@ -261,11 +257,6 @@ fn separator_of(entries: &[Entry], section: Option<&str>) -> String {
 
 fn indent(line: &str) -> &str {
     &line[..line.len() - line.trim_start_matches([' ', '\t']).len()]
-}
-
-/// The first of the comments right above a line, which are about it.
-fn above(lines: &[String], at: usize) -> usize {
-    at - lines[..at].iter().rev().take_while(|line| is_comment(line.trim())).count()
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::source::Location;
 use crate::system::{Facts, PlanError};
 use crate::template::Scope;
 
+mod absent;
 mod alternatives;
 mod assert;
 mod authorized_key;
@@ -32,6 +33,7 @@ mod edited;
 mod fields;
 mod file;
 mod fstab;
+mod glob;
 mod group;
 mod grub;
 mod hostname;
@@ -39,6 +41,7 @@ mod hosts_entry;
 mod ini;
 mod journald;
 mod json;
+mod json_text;
 mod kernel_module;
 mod kernel_parameter;
 mod keys;
@@ -55,6 +58,7 @@ mod package_hold;
 mod package_pin;
 mod package_upgrade;
 mod part;
+mod permissions;
 mod public_key;
 mod reference;
 mod repository;
@@ -68,9 +72,12 @@ mod sysusers;
 mod template;
 mod timezone;
 mod tmpfiles;
+mod toml;
+mod toml_value;
 mod user;
 
 pub use contents::SECRET_FILES;
+pub use glob::Glob;
 pub use reference::{Reference, reference};
 
 /// The list of kinds, from which everything that is said of all of them is made.
@@ -100,6 +107,9 @@ kinds![
     block::Block,
     ini::Ini,
     json::JsonKey,
+    toml::TomlKey,
+    permissions::Permissions,
+    absent::Absent,
     user::User,
     group::Group,
     authorized_key::AuthorizedKey,
@@ -177,6 +187,17 @@ pub enum Claim {
         /// The keys that lead to it, the outermost first.
         keys: Vec<String>,
     },
+    /// That nothing is at the paths that match.
+    Removed(Glob),
+    /// That nothing is in a directory but what is kept.
+    Purged {
+        /// The directory.
+        path: PathBuf,
+        /// What is kept.
+        keep: Vec<Glob>,
+    },
+    /// Owner, group and mode of the paths that match.
+    Permissions(Glob),
     /// A package.
     Package(String),
     /// Whether a package is held.
@@ -233,6 +254,31 @@ impl Claim {
             _ => Vec::new(),
         }
     }
+
+    /// Whether this is about many paths, and another claim about one of them. What is removed goes with all
+    /// that is in it, and what is kept stays with all that is in it.
+    pub fn reaches(&self, other: &Self) -> bool {
+        let (path, is_whole) = match other {
+            Self::Path(path) => (path, true),
+            Self::Line { path, .. } | Self::Block { path, .. } | Self::Key { path, .. } => (path, false),
+            _ => return false,
+        };
+        match self {
+            Self::Removed(glob) => path.ancestors().any(|path| glob.matches(path)),
+            Self::Purged { path: folder, keep } => {
+                let kept =
+                    |keep: &Glob| keep.goes_below(path) || path.ancestors().any(|path| keep.matches(path));
+                path != folder && path.starts_with(folder) && !keep.iter().any(kept)
+            }
+            Self::Permissions(glob) => is_whole && glob.matches(path),
+            _ => false,
+        }
+    }
+
+    /// Whether this is about many paths.
+    pub fn is_of_many(&self) -> bool {
+        matches!(self, Self::Removed(_) | Self::Purged { .. } | Self::Permissions(_))
+    }
 }
 
 impl fmt::Display for Claim {
@@ -244,6 +290,9 @@ impl fmt::Display for Claim {
             Self::Key { path, keys } => {
                 write!(formatter, "the key `{}` of `{}`", keys.join("."), path.display())
             }
+            Self::Removed(glob) => write!(formatter, "the removal of `{glob}`"),
+            Self::Purged { path, .. } => write!(formatter, "the purge of `{}`", path.display()),
+            Self::Permissions(glob) => write!(formatter, "the access to `{glob}`"),
             Self::Package(name) => write!(formatter, "the package `{name}`"),
             Self::PackageHold(name) => write!(formatter, "whether the package `{name}` is held"),
             Self::PackagePin { package, versions } => {

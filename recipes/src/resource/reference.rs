@@ -6,6 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value as Json;
 
 use super::fields::{AbsolutePath, AccountName, HostName, Mode, PackageName, PartName};
+use super::glob::{Glob, RelativeGlob};
 use super::keys::KeyPath;
 use super::schemas;
 use super::sections::{Ordered, Values};
@@ -58,11 +59,13 @@ macro_rules! written_as {
 written_as! {
     AbsolutePath: "absolute path",
     AccountName: "name of an account",
+    Glob: "absolute path with `*`, `?` and `**`",
     HostName: "name of a host",
     KeyPath: "dotted path, or list of keys",
     Mode: "octal digits, such as `\"0644\"`",
     PackageName: "name of a package",
     PartName: "name of a file, without a dot",
+    RelativeGlob: "path below it with `*`, `?` and `**`",
     Span: "duration, such as `30s`",
     Values: "string, number, boolean, or a list of them",
     Words: "words of a command, as a list or one string",
