@@ -21,18 +21,16 @@ pub(super) struct Docs {
 impl Docs {
     pub(super) fn run(self) -> u8 {
         let all = reference();
-        let text = match &self.kind {
-            None => manual(&all),
-            Some(kind) => match all.iter().find(|reference| reference.kind == kind) {
-                Some(reference) => page(reference),
-                None => {
-                    let names: Vec<&str> = all.iter().map(|reference| reference.kind).collect();
-                    let failure = Failure::new(format!("there is no kind `{kind}`"));
-                    return fail(&failure.help(did_you_mean(kind, &names)));
-                }
-            },
+        let Some(kind) = self.kind else {
+            let _ = write!(io::stdout(), "{}", manual(&all));
+            return DONE;
         };
-        let _ = write!(io::stdout(), "{text}");
+        let Some(reference) = all.iter().find(|reference| reference.kind == kind) else {
+            let names: Vec<&str> = all.iter().map(|reference| reference.kind).collect();
+            let failure = Failure::new(format!("there is no kind `{kind}`"));
+            return fail(&failure.help(did_you_mean(&kind, &names)));
+        };
+        let _ = write!(io::stdout(), "{}", page(reference));
         DONE
     }
 }
