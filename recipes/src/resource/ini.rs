@@ -139,7 +139,7 @@ impl Resolved {
             return Ok(lines.concat());
         };
         match ours[..] {
-            [] => self.add(&mut lines, &entries, &headers, value, line_end(before)),
+            [] => self.add(&mut lines, &entries, &headers, value, line_end(before))?,
             [entry] if entry.separator.is_some() && entry.value == *value && entry.lines.len() == 1 => {}
             [entry] => {
                 let separator = entry
@@ -175,7 +175,7 @@ impl Resolved {
         headers: &[(String, usize)],
         value: &str,
         end: &str,
-    ) {
+    ) -> Result<(), PlanError> {
         let section = self.section.as_deref();
         let neighbour = entries.iter().rfind(|entry| entry.section.as_deref() == section);
         let indent = neighbour.map(|entry| indent(&lines[entry.lines.start]).to_owned()).unwrap_or_default();
@@ -187,6 +187,15 @@ impl Resolved {
             (None, None, None) => headers.first().map(|&(_, at)| comments_above(lines, at)),
             (None, None, Some(_)) => None,
         };
+        let at = place.unwrap_or(lines.len());
+        let before = at.checked_sub(1).and_then(|before| lines.get(before));
+        if entries.iter().any(|entry| entry.lines.end == at)
+            && before.is_some_and(|before| before.trim_end().ends_with('\\'))
+        {
+            let what =
+                format!("ends with `\\` in line {at}, so a line behind it would be part of that value");
+            return Err(self.file.impossible(&what));
+        }
         match (place, section) {
             (Some(place), _) => insert_at(lines, place, line),
             (None, None) => insert_at(lines, lines.len(), line),
@@ -196,6 +205,7 @@ impl Resolved {
                 insert_at(lines, lines.len(), format!("{gap}[{section}]{end}{line}"));
             }
         }
+        Ok(())
     }
 
     fn line(&self, separator: &str, value: &str) -> String {
@@ -260,6 +270,9 @@ fn indent(line: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
     use crate::system::fake::Fake;
     use crate::testing::Example;
 
@@ -350,6 +363,9 @@ mod tests {
         let systemd = "[a]\nb=1 \\\nc=2\nd=3\n";
         assert_eq!(edited(systemd, "section: a, key: b, value: 1"), "[a]\nb=1\nd=3\n");
         assert_eq!(edited(systemd, "section: a, key: c, value: 4"), format!("{systemd}c=4\n"));
+        let mut fake = Fake::debian();
+        fake.file("/etc/a", "[a]\nb=1 \\\n");
+        insta::assert_snapshot!(Example::resources("- ini: { path: /etc/a, key: c, section: d, value: 1 }").fails(&mut fake), @r"example: ini /etc/a: [d] c: `/etc/a` ends with `\` in line 2, so a line behind it would be part of that value");
     }
 
     #[test]
@@ -406,5 +422,52 @@ mod tests {
         example/recipe.yaml:2:5: the key `[s].b` of `/etc/a` is set, but the whole file is decided elsewhere (here: example/recipe.yaml:5:5); put it where the file is decided
         example/recipe.yaml:4:5: the key `s` of `/etc/a` is set, but the whole file is decided elsewhere (here: example/recipe.yaml:5:5); put it where the file is decided
         ");
+    }
+
+    proptest! {
+        /// Whatever the file is: the key has the value, or is gone, and every other line is as it was.
+        #[test]
+        fn other_lines_stay_and_the_value_is_read_back(
+            parts in prop::collection::vec(
+                prop::sample::select(vec!["[a]", "[b] ; b", "k=1", "k = 2", "\tk=3", "x:y", "z=\\", "  on", "# k=4", ";", ""]),
+                0..10,
+            ),
+            section in prop::option::of(prop::sample::select(vec!["a", "b", "c"])),
+            value in prop::option::of(prop::sample::select(vec!["1", "2 ; x", ""])),
+            crlf in any::<bool>(),
+            ends in any::<bool>(),
+        ) {
+            let end = if crlf { "\r\n" } else { "\n" };
+            let before = parts.join(end) + if ends { end } else { "" };
+            let resolved = Resolved {
+                file: EditedFile {
+                    path: serde_json::from_str("\"/etc/a\"").expect("a path"),
+                    create: false,
+                    validate: None,
+                    state: State::Present,
+                },
+                section: section.map(str::to_owned),
+                key: "k".into(),
+                value: value.map(str::to_owned),
+            };
+            let is_ours = |entry: &&Entry| entry.section == resolved.section && entry.key == "k";
+            let lines = lines_of(&before);
+            let (entries, _) = read(&lines);
+            let ours: Vec<usize> = entries.iter().filter(is_ours).flat_map(|entry| entry.lines.clone()).collect();
+            let Ok(after) = resolved.edit(&before) else {
+                let is_open = before.trim_end_matches(['\r', '\n']).ends_with('\\');
+                prop_assert!(is_open || entries.iter().filter(is_ours).count() > 1);
+                return Ok(());
+            };
+            let lines_after = lines_of(&after);
+            let (entries_after, _) = read(&lines_after);
+            let values: Vec<&str> = entries_after.iter().filter(is_ours).map(|entry| entry.value.as_str()).collect();
+            prop_assert_eq!(values, value.into_iter().collect::<Vec<_>>());
+            let mut rest = lines_after.iter().map(|line| line.trim_end());
+            for (at, line) in lines.iter().enumerate().filter(|(at, _)| !ours.contains(at)) {
+                prop_assert!(rest.any(|other| other == line.trim_end()), "line {} is gone from {:?}", at, after);
+            }
+            prop_assert_eq!(resolved.edit(&after).expect("edited"), after);
+        }
     }
 }
