@@ -1,11 +1,10 @@
 //! `ini`: one key of a file with sections that something else owns.
 
-use std::ops::Range;
-
 use serde::Deserialize;
 
-use super::edited::{EditedFile, comments_above, insert_at, is_comment, line_end, lines_of, one_line};
+use super::edited::{EditedFile, comments_above, insert_at, line_end, lines_of, one_line};
 use super::fields::{AbsolutePath, State};
+use super::ini_text::{Entry, indent, read, separator_of};
 use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
 use crate::op::Op;
@@ -115,17 +114,6 @@ impl Resource for Resolved {
     }
 }
 
-/// A key with its value, which may go on in further lines.
-#[derive(Debug)]
-struct Entry {
-    section: Option<String>,
-    key: String,
-    /// What is between the key and its value; none for a key alone, such as `skip-networking`.
-    separator: Option<String>,
-    value: String,
-    lines: Range<usize>,
-}
-
 impl Resolved {
     fn edit(&self, before: &str) -> Result<String, PlanError> {
         let mut lines = lines_of(before);
@@ -211,61 +199,6 @@ impl Resolved {
     fn line(&self, separator: &str, value: &str) -> String {
         format!("{}{separator}{value}", self.key).trim_end().to_owned()
     }
-}
-
-/// The entries of a file, and the lines in which sections begin.
-fn read(lines: &[String]) -> (Vec<Entry>, Vec<(String, usize)>) {
-    let mut entries: Vec<Entry> = Vec::new();
-    let mut headers: Vec<(String, usize)> = Vec::new();
-    for (at, line) in lines.iter().enumerate() {
-        // A byte order mark may be before the first section.
-        let text = line.trim().trim_start_matches('\u{feff}');
-        let goes_on = entries.last().is_some_and(|last| {
-            // Behind a `\` (systemd.syntax(7)), or deeper and no key of its own (Python's configparser).
-            let before = &lines[last.lines.end - 1];
-            let deeper = indent(line).len() > indent(&lines[last.lines.start]).len() && !text.contains('=');
-            last.lines.end == at && (before.trim_end().ends_with('\\') || (deeper && !is_comment(text)))
-        });
-        if let Some(last) = entries.last_mut().filter(|_| goes_on) {
-            last.lines.end = at + 1;
-        } else if text.is_empty() || is_comment(text) {
-        } else if let Some(name) = section_name(text) {
-            headers.push((name.to_owned(), at));
-        } else {
-            let (key, rest) = text.split_once('=').map_or((text, None), |(key, rest)| (key, Some(rest)));
-            let separator = rest.map(|rest| {
-                let before = &key[key.trim_end().len()..];
-                let after = &rest[..rest.len() - rest.trim_start().len()];
-                format!("{before}={}", if rest.is_empty() { before } else { after })
-            });
-            entries.push(Entry {
-                section: headers.last().map(|(name, _)| name.clone()),
-                key: key.trim_end().to_owned(),
-                separator,
-                value: rest.unwrap_or_default().trim_start().to_owned(),
-                lines: at..at + 1,
-            });
-        }
-    }
-    (entries, headers)
-}
-
-/// The name in `[name]`, behind which there may be a comment.
-fn section_name(text: &str) -> Option<&str> {
-    let (name, behind) = text.strip_prefix('[')?.split_once(']')?;
-    let behind = behind.trim_start();
-    (behind.is_empty() || is_comment(behind)).then_some(name.trim())
-}
-
-/// How keys are separated from values: as in this section, or else in the file.
-fn separator_of(entries: &[Entry], section: Option<&str>) -> String {
-    let of_section = entries.iter().rev().filter(|entry| entry.section.as_deref() == section);
-    let separator = of_section.chain(entries.iter().rev()).find_map(|entry| entry.separator.clone());
-    separator.unwrap_or_else(|| " = ".into())
-}
-
-fn indent(line: &str) -> &str {
-    &line[..line.len() - line.trim_start_matches([' ', '\t']).len()]
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ mod file;
 mod glob;
 mod group;
 mod ini;
+mod ini_text;
 mod json;
 mod json_text;
 mod keys;
