@@ -1,12 +1,11 @@
 //! `ini`: one key of a file with sections that something else owns.
 
-use std::ops::Range;
-
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::edited::{EditedFile, comments_above, insert_at, is_comment, line_end, lines_of, one_line};
+use super::edited::{EditedFile, comments_above, insert_at, line_end, lines_of, one_line};
 use super::fields::{AbsolutePath, State};
+use super::ini_text::{Entry, indent, read, separator_of};
 use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
 use crate::op::Op;
@@ -116,17 +115,6 @@ impl Resource for Resolved {
     }
 }
 
-/// A key with its value, which may go on in further lines.
-#[derive(Debug)]
-struct Entry {
-    section: Option<String>,
-    key: String,
-    /// What is between the key and its value; none for a key alone, such as `skip-networking`.
-    separator: Option<String>,
-    value: String,
-    lines: Range<usize>,
-}
-
 impl Resolved {
     fn edit(&self, before: &str) -> Result<String, PlanError> {
         let mut lines = lines_of(before);
@@ -140,7 +128,7 @@ impl Resolved {
             return Ok(lines.concat());
         };
         match ours[..] {
-            [] => self.add(&mut lines, &entries, &headers, value, line_end(before)),
+            [] => self.add(&mut lines, &entries, &headers, value, line_end(before))?,
             [entry] if entry.separator.is_some() && entry.value == *value && entry.lines.len() == 1 => {}
             [entry] => {
                 let separator = entry
@@ -176,7 +164,7 @@ impl Resolved {
         headers: &[(String, usize)],
         value: &str,
         end: &str,
-    ) {
+    ) -> Result<(), PlanError> {
         let section = self.section.as_deref();
         let neighbour = entries.iter().rfind(|entry| entry.section.as_deref() == section);
         let indent = neighbour.map(|entry| indent(&lines[entry.lines.start]).to_owned()).unwrap_or_default();
@@ -188,6 +176,15 @@ impl Resolved {
             (None, None, None) => headers.first().map(|&(_, at)| comments_above(lines, at)),
             (None, None, Some(_)) => None,
         };
+        let at = place.unwrap_or(lines.len());
+        let before = at.checked_sub(1).and_then(|before| lines.get(before));
+        if entries.iter().any(|entry| entry.lines.end == at)
+            && before.is_some_and(|before| before.trim_end().ends_with('\\'))
+        {
+            let what =
+                format!("ends with `\\` in line {at}, so a line behind it would be part of that value");
+            return Err(self.file.impossible(&what));
+        }
         match (place, section) {
             (Some(place), _) => insert_at(lines, place, line),
             (None, None) => insert_at(lines, lines.len(), line),
@@ -197,6 +194,7 @@ impl Resolved {
                 insert_at(lines, lines.len(), format!("{gap}[{section}]{end}{line}"));
             }
         }
+        Ok(())
     }
 
     fn line(&self, separator: &str, value: &str) -> String {
@@ -204,63 +202,11 @@ impl Resolved {
     }
 }
 
-/// The entries of a file, and the lines in which sections begin.
-fn read(lines: &[String]) -> (Vec<Entry>, Vec<(String, usize)>) {
-    let mut entries: Vec<Entry> = Vec::new();
-    let mut headers: Vec<(String, usize)> = Vec::new();
-    for (at, line) in lines.iter().enumerate() {
-        // A byte order mark may be before the first section.
-        let text = line.trim().trim_start_matches('\u{feff}');
-        let goes_on = entries.last().is_some_and(|last| {
-            // Behind a `\` (systemd.syntax(7)), or deeper and no key of its own (Python's configparser).
-            let before = &lines[last.lines.end - 1];
-            let deeper = indent(line).len() > indent(&lines[last.lines.start]).len() && !text.contains('=');
-            last.lines.end == at && (before.trim_end().ends_with('\\') || (deeper && !is_comment(text)))
-        });
-        if let Some(last) = entries.last_mut().filter(|_| goes_on) {
-            last.lines.end = at + 1;
-        } else if text.is_empty() || is_comment(text) {
-        } else if let Some(name) = section_name(text) {
-            headers.push((name.to_owned(), at));
-        } else {
-            let (key, rest) = text.split_once('=').map_or((text, None), |(key, rest)| (key, Some(rest)));
-            let separator = rest.map(|rest| {
-                let before = &key[key.trim_end().len()..];
-                let after = &rest[..rest.len() - rest.trim_start().len()];
-                format!("{before}={}", if rest.is_empty() { before } else { after })
-            });
-            entries.push(Entry {
-                section: headers.last().map(|(name, _)| name.clone()),
-                key: key.trim_end().to_owned(),
-                separator,
-                value: rest.unwrap_or_default().trim_start().to_owned(),
-                lines: at..at + 1,
-            });
-        }
-    }
-    (entries, headers)
-}
-
-/// The name in `[name]`, behind which there may be a comment.
-fn section_name(text: &str) -> Option<&str> {
-    let (name, behind) = text.strip_prefix('[')?.split_once(']')?;
-    let behind = behind.trim_start();
-    (behind.is_empty() || is_comment(behind)).then_some(name.trim())
-}
-
-/// How keys are separated from values: as in this section, or else in the file.
-fn separator_of(entries: &[Entry], section: Option<&str>) -> String {
-    let of_section = entries.iter().rev().filter(|entry| entry.section.as_deref() == section);
-    let separator = of_section.chain(entries.iter().rev()).find_map(|entry| entry.separator.clone());
-    separator.unwrap_or_else(|| " = ".into())
-}
-
-fn indent(line: &str) -> &str {
-    &line[..line.len() - line.trim_start_matches([' ', '\t']).len()]
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
     use crate::system::fake::Fake;
     use crate::testing::Example;
 
@@ -351,6 +297,9 @@ mod tests {
         let systemd = "[a]\nb=1 \\\nc=2\nd=3\n";
         assert_eq!(edited(systemd, "section: a, key: b, value: 1"), "[a]\nb=1\nd=3\n");
         assert_eq!(edited(systemd, "section: a, key: c, value: 4"), format!("{systemd}c=4\n"));
+        let mut fake = Fake::debian();
+        fake.file("/etc/a", "[a]\nb=1 \\\n");
+        insta::assert_snapshot!(Example::resources("- ini: { path: /etc/a, key: c, section: d, value: 1 }").fails(&mut fake), @r"example: ini /etc/a: [d] c: `/etc/a` ends with `\` in line 2, so a line behind it would be part of that value");
     }
 
     #[test]
@@ -407,5 +356,52 @@ mod tests {
         example/recipe.yaml:2:5: the key `[s].b` of `/etc/a` is set, but the whole file is decided elsewhere (here: example/recipe.yaml:5:5); put it where the file is decided
         example/recipe.yaml:4:5: the key `s` of `/etc/a` is set, but the whole file is decided elsewhere (here: example/recipe.yaml:5:5); put it where the file is decided
         ");
+    }
+
+    proptest! {
+        /// Whatever the file is: the key has the value, or is gone, and every other line is as it was.
+        #[test]
+        fn other_lines_stay_and_the_value_is_read_back(
+            parts in prop::collection::vec(
+                prop::sample::select(vec!["[a]", "[b] ; b", "k=1", "k = 2", "\tk=3", "x:y", "z=\\", "  on", "# k=4", ";", ""]),
+                0..10,
+            ),
+            section in prop::option::of(prop::sample::select(vec!["a", "b", "c"])),
+            value in prop::option::of(prop::sample::select(vec!["1", "2 ; x", ""])),
+            crlf in any::<bool>(),
+            ends in any::<bool>(),
+        ) {
+            let end = if crlf { "\r\n" } else { "\n" };
+            let before = parts.join(end) + if ends { end } else { "" };
+            let resolved = Resolved {
+                file: EditedFile {
+                    path: serde_json::from_str("\"/etc/a\"").expect("a path"),
+                    create: false,
+                    validate: None,
+                    state: State::Present,
+                },
+                section: section.map(str::to_owned),
+                key: "k".into(),
+                value: value.map(str::to_owned),
+            };
+            let is_ours = |entry: &&Entry| entry.section == resolved.section && entry.key == "k";
+            let lines = lines_of(&before);
+            let (entries, _) = read(&lines);
+            let ours: Vec<usize> = entries.iter().filter(is_ours).flat_map(|entry| entry.lines.clone()).collect();
+            let Ok(after) = resolved.edit(&before) else {
+                let is_open = before.trim_end_matches(['\r', '\n']).ends_with('\\');
+                prop_assert!(is_open || entries.iter().filter(is_ours).count() > 1);
+                return Ok(());
+            };
+            let lines_after = lines_of(&after);
+            let (entries_after, _) = read(&lines_after);
+            let values: Vec<&str> = entries_after.iter().filter(is_ours).map(|entry| entry.value.as_str()).collect();
+            prop_assert_eq!(values, value.into_iter().collect::<Vec<_>>());
+            let mut rest = lines_after.iter().map(|line| line.trim_end());
+            for (at, line) in lines.iter().enumerate().filter(|(at, _)| !ours.contains(at)) {
+                prop_assert!(rest.any(|other| other == line.trim_end()), "line {} is gone from {:?}", at, after);
+            }
+            prop_assert_eq!(resolved.edit(&after).expect("edited"), after);
+        }
     }
 }

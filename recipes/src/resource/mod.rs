@@ -39,6 +39,7 @@ mod grub;
 mod hostname;
 mod hosts_entry;
 mod ini;
+mod ini_text;
 mod journald;
 mod json;
 mod json_text;

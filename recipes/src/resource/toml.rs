@@ -237,6 +237,10 @@ fn as_it_was_written(document: &DocumentMut, before: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
     use crate::system::fake::Fake;
     use crate::testing::Example;
 
@@ -373,5 +377,45 @@ mod tests {
 - toml: { path: /etc/a, key: b, state: absent }
 ";
         insta::assert_snapshot!(Example::resources(several).problems(), @"example/recipe.yaml:2:5: the key `b.c` of `/etc/a` is set, but all of the key `b` of `/etc/a` is decided elsewhere (here: example/recipe.yaml:3:5); put it into the value there");
+    }
+
+    proptest! {
+        /// Whatever the file is: the key has the value, or is gone, and every other line is as it was.
+        #[test]
+        fn other_lines_stay_and_the_value_is_read_back(
+            root in prop::sample::subsequence(vec!["# root", "a = 1 # a", "b.c = 2", "d = { e = 1, f = 'x' }", ""], 0..=5),
+            tables in prop::sample::subsequence(vec!["# t\n[t]\nu = [ 1,\n 2 ]", "[t.v]\nw = 0x1\n", "[[l]]\nm = 1", "\n[b.x]", "# end"], 0..=5).prop_shuffle(),
+            key in prop::sample::select(vec!["a", "b.c", "b.n", "d.e", "d.n", "d.n.o", "t.u", "t.n", "t.v.w", "t.v.n.o", "n", "n.o"]),
+            value in prop::option::of(prop::sample::select(vec![json!(1), json!("x\n\"y"), json!([1.5, [true]]), json!({ "k": { "l": "m" } })])),
+        ) {
+            let before = root.into_iter().chain(tables).map(|part| format!("{part}\n")).collect::<String>();
+            prop_assume!(Document::parse(before.as_str()).is_ok());
+            let key = KeyPath(key.split('.').map(str::to_owned).collect());
+            let file = EditedFile {
+                path: serde_json::from_str("\"/etc/a\"").expect("a path"),
+                create: false,
+                validate: None,
+                state: State::Present,
+            };
+            let resolved = Resolved { file, key, value };
+            let after = resolved.edit(&before).expect("edited");
+            let document = after.parse::<DocumentMut>().expect("valid TOML");
+            let item = resolved.key.0.iter().try_fold(document.as_item(), |item, key| item.get(key));
+            match &resolved.value {
+                Some(value) => prop_assert!(item.is_some_and(|item| is_same(item, value)), "{after}"),
+                None => prop_assert!(item.is_none(), "{after}"),
+            }
+            prop_assert_eq!(resolved.edit(&after).expect("edited"), after.as_str());
+            // The line of the key itself, and of the table in `{ }` or the list that it is in, may change.
+            let own = resolved.key.0[0].as_str();
+            let mut rest = after.lines();
+            let is_other = |line: &&str| {
+                let key = line.split([' ', '.']).next().unwrap_or_default();
+                !line.trim().is_empty() && key != own && !(own == "t" && ["u", "w", "2"].contains(&line.trim().split(' ').next().unwrap_or_default()))
+            };
+            for line in before.lines().filter(is_other) {
+                prop_assert!(rest.any(|other| other == line), "{line:?} is gone from {after}");
+            }
+        }
     }
 }
