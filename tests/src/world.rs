@@ -91,6 +91,8 @@ impl World {
         io::Read::read_exact(stdout, &mut [0])?;
         let place = Place { address: Self::address(number), keeper };
         let (keeper, here) = (place.keeper.id().to_string(), format!("host{number}"));
+        // That of an earlier host goes with its namespace, which takes the kernel a moment.
+        let _ = self.ip(&["link", "delete", &here]);
         self.ip(&["link", "add", &here, "type", "veth", "peer", "name", "eth0", "netns", &keeper])?;
         self.ip(&["address", "add", &format!("{GATEWAY}/24"), "dev", &here])?;
         self.ip(&["link", "set", &here, "up"])?;
