@@ -11,7 +11,7 @@ use crate::template::{Scope, check, render};
 
 /// The units that a recipe has something to do with: that it enables or keeps running, or that its handlers
 /// reload, found before the values it will see are known. Those of an image's boot recipes have to wait for
-/// the agent.
+/// the agent, but for those that it waits for itself.
 ///
 /// # Errors
 /// When the name or the state of one depends on values that only the boot will bring.
@@ -44,9 +44,20 @@ pub fn running_services(used: &RecipeUse, scope: &Scope) -> Result<Vec<String>, 
             services.push(full_name(rendered.as_str("the name of a unit")?));
         }
     }
+    services.retain(|unit| !comes_before_agent(unit));
     services.sort();
     services.dedup();
     Ok(services)
+}
+
+/// Whether a unit is part of what every service starts after, such as the journal, the network and local file
+/// systems. If it waited for the agent, it would wait for itself; systemd ends that by not starting one of
+/// them, which one nobody can know.
+fn comes_before_agent(unit: &str) -> bool {
+    let (name, suffix) = unit.rsplit_once('.').unwrap_or((unit, ""));
+    name.starts_with("systemd-")
+        || ["apparmor", "dbus", "dbus-broker", "networking", "nftables"].contains(&name)
+        || ["automount", "mount", "swap"].contains(&suffix)
 }
 
 /// Finds mistakes that would otherwise show at the first boot: inputs and facts that do not exist, and files
@@ -109,6 +120,8 @@ mod tests {
 - service: { name: stopped, state: stopped }
 - service: { name: enabled, enabled: true }
 - service: { name: disabled, enabled: false }
+- service: { name: \"{{ item }}\", state: running }
+  for_each: [systemd-journald, nftables, dbus.socket, srv-data.mount]
 - file: { path: /etc/a, content: \"{{ parameters.x }}\" }
 ";
         assert_eq!(

@@ -6,6 +6,7 @@ mod cloud_init;
 mod definitions;
 mod interrupted;
 mod invariants;
+mod kinds;
 mod library;
 
 /// What a test comes to. It ends with the first thing that goes wrong.

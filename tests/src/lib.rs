@@ -4,7 +4,9 @@
 //! In it are the instance metadata service at 169.254.169.254 ([`metadata`]), a stand-in for AWS
 //! ([`aws`]), and hosts that are booted from images ([`host`]); a [`cloud::Cloud`] is all of them together.
 //! A [`workspace::Workspace`] is a folder of image definitions that baker is run in.
+//! [`apt`] makes repositories of packages for their recipes.
 
+pub mod apt;
 pub mod aws;
 pub mod binaries;
 pub mod cloud;

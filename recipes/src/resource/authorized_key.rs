@@ -17,7 +17,8 @@ use crate::system::{Attributes, EntryKind, Facts, PlanError, User};
 ///
 /// A key is found by itself, whatever options and comment it has: one that is there becomes this line, and
 /// further lines with it go, because sshd takes the first. Other lines stay, unless `exclusive`. Folder
-/// and file become the user's, with the modes 0700 and 0600.
+/// and file become the user's, with the modes 0700 and 0600. An image that lets somebody in is refused, so it
+/// is for boot recipes.
 ///
 /// ```yaml
 /// - authorized_key:

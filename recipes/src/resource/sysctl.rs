@@ -126,7 +126,7 @@ impl Resource for Resolved {
             attributes: Attributes { owner: "root".into(), group: "root".into(), mode: 0o644 },
             validate: None,
         }
-        .plan(facts)?;
+        .plan_with_parents(facts)?;
         if facts.host().owns_kernel() {
             for (key, value) in self.settings.iter().filter(|(key, _)| !key.contains('*')) {
                 // A key that this kernel does not have is for another one; systemd-sysctl logs it at boot.
@@ -172,6 +172,15 @@ mod tests {
           ~ set net.ipv4.ip_forward = 0 in the kernel (is 1)
         Plan: 1 to change, 0 unchanged.
         ");
+    }
+
+    #[test]
+    fn the_directory_is_made_where_nothing_brought_it() {
+        let mut fake = Fake::builder();
+        fake.apply(&Op::Remove { path: "/etc/sysctl.d".into(), directory: true });
+        Example::resources(RESOURCE).settles(&mut fake);
+        let made = |op: &Op| matches!(op, Op::CreateDirectory { path, .. } if path.ends_with("sysctl.d"));
+        assert!(fake.performed.iter().any(made), "{:?}", fake.performed);
     }
 
     #[test]
