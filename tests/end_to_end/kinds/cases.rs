@@ -409,6 +409,36 @@ pub(super) const CASES: &[Case] = &[
         checks: &["systemd-analyze cat-config systemd/logind.conf | tr -d ' ' | grep -qx NAutoVTs=3"],
     },
     Case {
+        kind: "toml",
+        resources: "
+- command: { argv: [sh, -ec, 'printf \"# kept\\n[server]\\nport = 1 # here\\n\" > /srv/probe/conf.toml'], creates: /srv/probe/conf.toml }
+- toml: { path: /srv/probe/conf.toml, key: server.port, value: 8080 }
+- toml: { path: /srv/probe/conf.toml, key: server.names, value: [a, b] }
+",
+        checks: &[
+            "head -n1 /srv/probe/conf.toml | grep -qx '# kept'",
+            "grep -qx 'port = 8080 # here' /srv/probe/conf.toml; grep -qx 'names = \\[\"a\", \"b\"\\]' /srv/probe/conf.toml",
+        ],
+    },
+    Case {
+        kind: "permissions",
+        resources: "
+- command: { argv: [sh, -ec, 'mkdir -p /srv/probe/tree/deep; echo k > /srv/probe/tree/deep/key'], creates: /srv/probe/tree/deep/key }
+- permissions: { path: /srv/probe/tree, directory_mode: \"0750\", file_mode: \"0640\", group: adm }
+",
+        checks: &[
+            "test \"$(stat -c '%U %G %a' /srv/probe/tree/deep /srv/probe/tree/deep/key | xargs)\" = 'root adm 750 root adm 640'",
+        ],
+    },
+    Case {
+        kind: "absent",
+        resources: "
+- command: { argv: [sh, -ec, 'touch /srv/probe/a.old /srv/probe/b.old /srv/old-made'], creates: /srv/old-made }
+- absent: { path: /srv/probe/*.old }
+",
+        checks: &["test -e /srv/old-made; test -z \"$(find /srv/probe -name '*.old')\""],
+    },
+    Case {
         kind: "json",
         resources: "
 - json: { path: /srv/probe/daemon.json, key: log-opts.max-size, value: 10m, create: true }
