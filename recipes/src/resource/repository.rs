@@ -22,11 +22,11 @@ use crate::system::{Facts, PlanError};
 ///
 /// ```yaml
 /// - repository:
-///     name: debian-backports
-///     uris: [https://deb.debian.org/debian]
-///     suites: [bookworm-backports]
+///     name: vendor
+///     uris: [https://packages.example.com/debian]
+///     suites: [bookworm]
 ///     components: [main]
-///     signed_by: /usr/share/keyrings/debian-archive-keyring.gpg
+///     signed_by: /usr/share/keyrings/vendor.gpg
 /// - repository: { name: old-vendor, state: absent }
 /// ```
 #[derive(Debug, Deserialize, JsonSchema)]
