@@ -128,6 +128,15 @@ impl Example {
     }
 }
 
+/// What a resource that edits a file makes of its text, once it has settled.
+pub(crate) fn edited(kind: &str, text: &str, fields: &str) -> String {
+    const FILE: &str = "/etc/edited";
+    let mut fake = Fake::debian();
+    fake.file(FILE, text);
+    Example::resources(&format!("- {kind}: {{ path: {FILE}, {fields} }}")).settles(&mut fake);
+    fake.text(FILE).expect("the file")
+}
+
 /// A YAML value.
 pub(crate) fn node(text: &str) -> Node {
     load::parse(&Arc::new(Source { name: "inputs".into(), text: text.into() })).expect("valid YAML")

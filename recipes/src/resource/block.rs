@@ -182,13 +182,10 @@ impl Resolved {
 mod tests {
     use crate::op::Op;
     use crate::system::fake::Fake;
-    use crate::testing::Example;
+    use crate::testing::{self, Example};
 
     fn edited(text: &str, fields: &str) -> String {
-        let mut fake = Fake::debian();
-        fake.file("/etc/a", text);
-        Example::resources(&format!("- block: {{ path: /etc/a, name: x, {fields} }}")).settles(&mut fake);
-        fake.text("/etc/a").expect("the file")
+        testing::edited("block", text, &format!("name: x, {fields}"))
     }
 
     #[test]

@@ -208,15 +208,12 @@ mod tests {
 
     use super::*;
     use crate::system::fake::Fake;
-    use crate::testing::Example;
+    use crate::testing::{self, Example};
 
     const CNF: &str = "# The server.\n[mysqld]\nport = 3306\n; where it listens\nbind-address=0.0.0.0 # all\nskip-networking\n\n# Clients.\n[client]\n\tport=1";
 
     fn edited(text: &str, fields: &str) -> String {
-        let mut fake = Fake::debian();
-        fake.file("/etc/a", text);
-        Example::resources(&format!("- ini: {{ path: /etc/a, {fields} }}")).settles(&mut fake);
-        fake.text("/etc/a").expect("the file")
+        testing::edited("ini", text, fields)
     }
 
     #[test]

@@ -106,13 +106,10 @@ impl Resolved {
 #[cfg(test)]
 mod tests {
     use crate::system::fake::Fake;
-    use crate::testing::Example;
+    use crate::testing::{self, Example};
 
     fn edited(text: &str, fields: &str) -> String {
-        let mut fake = Fake::debian();
-        fake.file("/etc/a", text);
-        Example::resources(&format!("- json: {{ path: /etc/a, {fields} }}")).settles(&mut fake);
-        fake.text("/etc/a").expect("the file")
+        testing::edited("json", text, fields)
     }
 
     const DAEMON: &str = "{\n    \"z\": 1.50,\n    \"log\": {\n        \"size\": \"10\\u006d\",\n        \"tags\": [ 1, 2 ]\n    },\n    \"a\": {}\n}";

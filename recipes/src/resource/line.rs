@@ -129,15 +129,12 @@ impl Resolved {
 mod tests {
     use crate::op::Op;
     use crate::system::fake::Fake;
-    use crate::testing::Example;
+    use crate::testing::{self, Example};
 
     const DEFS: &str = "# UMASK is the mask\nUMASK\t022\nPASS_MAX_DAYS 99999\nUMASK 077";
 
     fn edited(text: &str, fields: &str) -> String {
-        let mut fake = Fake::debian();
-        fake.file("/etc/defs", text);
-        Example::resources(&format!("- line: {{ path: /etc/defs, {fields} }}")).settles(&mut fake);
-        fake.text("/etc/defs").expect("the file")
+        testing::edited("line", text, fields)
     }
 
     #[test]

@@ -242,15 +242,12 @@ mod tests {
 
     use super::*;
     use crate::system::fake::Fake;
-    use crate::testing::Example;
+    use crate::testing::{self, Example};
 
     const APP: &str = "# The app.\nname = 'app' # its name\nids = [\n  1, # one\n  2,\n]\n\n# About the server.\n[server]\nport   = 0x50\ntls = { cert = \"/a\" }\n\n# How much.\n[server.limits]\nmax.size = 1.0\n[[sites]]\nname = \"a\"\n";
 
     fn edited(text: &str, fields: &str) -> String {
-        let mut fake = Fake::debian();
-        fake.file("/etc/a", text);
-        Example::resources(&format!("- toml: {{ path: /etc/a, {fields} }}")).settles(&mut fake);
-        fake.text("/etc/a").expect("the file")
+        testing::edited("toml", text, fields)
     }
 
     fn changed(fields: &str, from: &str, to: &str) {
