@@ -155,7 +155,9 @@ fn only_what_the_firewall_allows_can_be_reached() -> Outcome {
     // Something that listens where nothing is allowed.
     let probe = "echo 'server { listen 8080; return 204; }' > /etc/nginx/conf.d/probe.conf; nginx -s reload";
     host.output(&["sh", "-ec", probe])?;
-    host.output(&["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8080"])?;
+    // `nginx -s reload` does not wait for it.
+    let answers = "for try in {1..100}; do (exec 3<>/dev/tcp/127.0.0.1/8080) && exit; sleep 0.1; done; exit 1";
+    host.output(&["bash", "-c", answers])?;
     let reaches = |port: u16| {
         let address: SocketAddr = format!("{}:{port}", World::address(2)).parse().expect("an address");
         cloud.world.within(move || {
