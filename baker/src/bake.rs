@@ -321,7 +321,7 @@ async fn send(
     Ok(size)
 }
 
-/// What applying a bundle would change on a builder.
+/// What applying a bundle would change on a builder. `selection` is options of the agent's `plan`.
 ///
 /// # Errors
 /// When it cannot be sent or planned.
@@ -329,9 +329,13 @@ pub async fn plan_on_builder(
     session: &impl Session,
     agent: &Agent,
     bundle: &BTreeMap<String, Vec<u8>>,
+    selection: &[String],
 ) -> Result<Plan, Failure> {
     send(session, agent, bundle).await?;
-    read_plan(session, &[AGENT, "plan", "--format=json", BUNDLE]).await
+    let mut argv = vec![AGENT, "plan", "--format=json"];
+    argv.extend(selection.iter().map(String::as_str));
+    argv.push(BUNDLE);
+    read_plan(session, &argv).await
 }
 
 async fn read_plan(session: &impl Session, argv: &[&str]) -> Result<Plan, Failure> {

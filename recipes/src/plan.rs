@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::{Change, ChangeKind};
 use crate::op::{Op, UnitAction};
-use crate::resolve::{Resolved, ResolvedRecipe, Step};
+use crate::resolve::{Resolved, Step};
 use crate::resource::SECRET_FILES;
 use crate::run::RunError;
 use crate::system::simulated::Simulated;
@@ -60,8 +60,8 @@ pub fn plan_with_pending(
 ) -> Result<Plan, RunError> {
     let mut plan = Plan::default();
     let mut simulated = Simulated::over(facts, guards);
+    let mut notified: Vec<&str> = pending.iter().map(String::as_str).collect();
     for recipe in &resolved.recipes {
-        let mut notified: Vec<&str> = Vec::new();
         for step in &recipe.resources {
             let changes = foresee(step, &mut simulated)?;
             if !changes.is_empty() {
@@ -69,8 +69,8 @@ pub fn plan_with_pending(
             }
             plan.items.push(PlanItem { resource: step.id.clone(), changes });
         }
-        for (name, step) in &recipe.handlers {
-            if notified.contains(&name.as_str()) || pending.contains(&handler_id(recipe, name)) {
+        for (id, step) in &recipe.handlers {
+            if notified.contains(&id.as_str()) {
                 let changes = foresee(step, &mut simulated)?;
                 if !changes.is_empty() {
                     plan.items.push(PlanItem { resource: step.id.clone(), changes });
@@ -79,11 +79,6 @@ pub fn plan_with_pending(
         }
     }
     Ok(plan)
-}
-
-/// How a handler is remembered on a host.
-pub(crate) fn handler_id(recipe: &ResolvedRecipe, handler: &str) -> String {
-    format!("{}/{handler}", recipe.name)
 }
 
 fn foresee(step: &Step, simulated: &mut Simulated<'_>) -> Result<Vec<Change>, RunError> {

@@ -14,6 +14,9 @@ use crate::error::{Problem, did_you_mean};
 use crate::node::{Node, Value};
 use crate::source::{Location, Source};
 
+/// What stands for a secret under the mask.
+pub const MASK: &str = "(secret)";
+
 /// The values that templates see: `inputs`, `facts`, and at boot the values of the environment.
 #[derive(Debug, Clone)]
 pub struct Scope {
@@ -56,15 +59,15 @@ impl Scope {
         self
     }
 
-    /// Adds the element of a `for_each`, which may hold secrets of its own.
+    /// Adds one value that may hold secrets; `masked` is the same with each secret replaced.
     #[must_use]
-    pub fn with_item(self, item: &Json, masked_item: Option<&Json>) -> Self {
-        let masked = self.masked.clone();
-        let mut scope = self.with("item", item.clone());
-        if let (Some(masked), Some(item)) = (masked, masked_item) {
-            scope.masked = Some(Box::new(masked.with("item", item.clone())));
-        }
-        scope
+    pub fn with_masked(mut self, name: &str, value: Json, masked: Json) -> Self {
+        let mask = match self.masked.take() {
+            None if value == masked => None,
+            None => Some(Box::new(self.clone().with(name, masked))),
+            Some(mask) => Some(Box::new(mask.with(name, masked))),
+        };
+        Self { masked: mask, ..self.with(name, value) }
     }
 
     /// The values with every secret replaced; none if nothing here is secret.
@@ -107,7 +110,12 @@ impl Templates {
         self.sources.keys().map(String::as_str)
     }
 
-    /// Looks whether every input and fact that a template asks for exists, which can be known before any
+    /// The texts of all template files.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.sources.values().map(|source| source.text.as_str())
+    }
+
+    /// Looks whether every input, variable and fact that a template asks for exists, which can be known before any
     /// other value is.
     ///
     /// # Errors
@@ -335,28 +343,34 @@ impl Unknown {
     }
 }
 
-/// Inputs and facts are closed sets, so asking for one that is not there is a mistake even where Tera
-/// takes undefined for false (`{% if inputs.tpyo %}`).
-fn check_references(text: &str, scope: &Scope) -> Result<(), Unknown> {
+/// The parts of a text that Tera reads, each with where it begins.
+pub(crate) fn blocks(text: &str) -> impl Iterator<Item = (usize, &str)> {
     static BLOCK: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"(?s)\{\{.*?\}\}|\{%.*?%\}").expect("a valid pattern"));
+    BLOCK.find_iter(text).map(|block| (block.start(), block.as_str()))
+}
+
+/// Inputs, variables and facts are closed sets, so asking for one that is not there is a mistake even where Tera
+/// takes undefined for false (`{% if inputs.tpyo %}`).
+fn check_references(text: &str, scope: &Scope) -> Result<(), Unknown> {
     static PATH: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r#""[^"]*"|'[^']*'|`[^`]*`|[\w.]*\b(?:inputs|facts)(?:\.[A-Za-z_]\w*)+"#)
+        Regex::new(r#""[^"]*"|'[^']*'|`[^`]*`|[\w.]*\b(?:inputs|vars|facts)(?:\.[A-Za-z_]\w*)+"#)
             .expect("a valid pattern")
     });
-    for block in BLOCK.find_iter(text) {
-        for found in PATH.find_iter(block.as_str()) {
+    for (start, block) in blocks(text) {
+        for found in PATH.find_iter(block) {
             let path = found.as_str();
-            if !path.starts_with("inputs.") && !path.starts_with("facts.") {
-                continue;
-            }
-            // What is inside an input is the recipe's own affair.
-            let depth = if path.starts_with("inputs.") { 2 } else { usize::MAX };
+            // What is inside an input or a variable is the recipe's own affair.
+            let depth = match path.split('.').next() {
+                Some("inputs" | "vars") => 2,
+                Some("facts") => usize::MAX,
+                _ => continue,
+            };
             let path = path.split('.').take(depth).collect::<Vec<_>>().join(".");
             let namespace_given = scope.values.contains_key(path.split('.').next().unwrap_or_default());
             if namespace_given && scope.lookup(&path).is_none() {
                 let mut unknown = Unknown::at_path(&path, scope, text);
-                unknown.offset = block.start() + found.start();
+                unknown.offset = start + found.start();
                 return Err(unknown);
             }
         }

@@ -63,13 +63,19 @@ impl Example {
         self
     }
 
+    /// Another recipe, which this one may include.
+    pub(crate) fn beside(self, name: &str, text: &str) -> Self {
+        self.put(&format!("../{name}/recipe.yaml"), text);
+        self
+    }
+
     fn put(&self, name: &str, text: &str) {
         let path = self.folder.path().join("example").join(name);
         fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
         fs::write(path, text).expect("written");
     }
 
-    pub(crate) fn load(&self) -> Result<Recipe, Problems> {
+    pub(crate) fn load(&self) -> Result<Arc<Recipe>, Problems> {
         Recipe::load(&self.folder.path().join("example"), "example")
     }
 
@@ -83,7 +89,7 @@ impl Example {
             let with = |value: &Json| Map::from_iter([("secrets".to_owned(), value.clone())]);
             scope = scope.with_secrets(&with(secrets), &with(masked));
         }
-        resolve(&[RecipeUse { recipe: Arc::new(recipe), inputs, stage: 0 }], &scope)
+        resolve(&[RecipeUse { recipe, inputs, stage: 0, at: None }], &scope)
     }
 
     /// What is wrong with it on Debian.

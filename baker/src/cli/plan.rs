@@ -27,6 +27,12 @@ use crate::report::{Human, Report};
 pub(super) struct Plan {
     #[command(flatten)]
     image: ImageArguments,
+    /// Only resources with one of these tags
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    tags: Vec<String>,
+    /// No resource with one of these tags
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    skip_tags: Vec<String>,
     /// Where to plan
     #[arg(long, value_enum, default_value = "local")]
     on: PlatformName,
@@ -80,10 +86,15 @@ impl Plan {
         let agent = agent(self.agent.as_deref(), world)?;
         let mut interrupts = Interrupts::listen()?;
         let image = chain.image().ok_or_else(|| Failure::new("there is no image"))?;
-        let uses: Vec<(RecipeUse, String)> =
-            chain.images.iter().flat_map(|image| image.recipes.clone()).collect();
+        let uses: Vec<RecipeUse> = chain.images.iter().flat_map(|image| image.recipes.clone()).collect();
         let contents = Contents { mode: Mode::Bake, uses: &uses, checks: &[], services: &[] };
         let bundle = bundle::pack(&contents)?;
+        let option =
+            |name: &str, tags: &[String]| (!tags.is_empty()).then(|| format!("--{name}={}", tags.join(",")));
+        let selection: Vec<String> = [option("tags", &self.tags), option("skip-tags", &self.skip_tags)]
+            .into_iter()
+            .flatten()
+            .collect();
         let mut ledger = begin(state, image)?;
         let result = tokio::select! {
             result = async {
@@ -91,7 +102,7 @@ impl Plan {
                 let mut run = Run { ledger: &mut ledger, report: &mut *report };
                 let (prepared, _) = platform.prepare(&Origin::Release(chain.source.clone()), &mut run).await?;
                 let builder = platform.launch(prepared, &mut run).await?;
-                plan_on_builder(&platform.session(&builder), &agent, &bundle).await
+                plan_on_builder(&platform.session(&builder), &agent, &bundle, &selection).await
             } => result.map(Some),
             () = interrupts.told() => Ok(None),
         };

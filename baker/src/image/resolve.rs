@@ -9,17 +9,18 @@ use std::time::Duration;
 use recipes::ahead::{check_ahead, running_services};
 use recipes::bundle::{self, Contents, with_facts};
 use recipes::check::Check;
+use recipes::declaration::Wanted;
 use recipes::error::{Problem, Problems, did_you_mean};
 use recipes::input;
-use recipes::node::{Key, Node, Value};
-use recipes::recipe::Recipe;
+use recipes::loader::Loader;
+use recipes::node::Value;
 use recipes::resolve::{RecipeUse, resolve};
 use recipes::source::Location;
 use recipes::system::{Host, Mode, Os};
 use recipes::template::Scope;
 use serde_json::{Map, Value as Json};
 
-use super::definition::{Definition, LocalSource, Start, Suite, Wanted};
+use super::definition::{Definition, LocalSource, Start, Suite};
 use crate::library;
 
 /// The recipe that starts the agent at boot; images with boot recipes get it by themselves.
@@ -43,10 +44,10 @@ pub struct BakePlan {
     pub description: String,
     /// The values of its variables.
     pub variables: Map<String, Json>,
-    /// What is applied, in order, each with where it was written.
-    pub recipes: Vec<(RecipeUse, String)>,
+    /// What is applied, in order.
+    pub recipes: Vec<RecipeUse>,
     /// What is applied at first boot; none if the image has no boot of ours.
-    pub boot: Option<Vec<(RecipeUse, String)>>,
+    pub boot: Option<Vec<RecipeUse>>,
     /// The units that start only when the boot recipes have been applied.
     pub services: Vec<String>,
     /// What must be seen on the builder.
@@ -83,20 +84,19 @@ impl Lookup {
         Ok(Self { folders })
     }
 
-    fn find(&self, wanted: &Wanted) -> Result<(Recipe, String), Problems> {
+    /// The folder of a recipe, and its path in messages.
+    fn find(&self, name: &str) -> Result<(PathBuf, String), Problem> {
         for (folder, shown) in &self.folders {
-            let path = folder.join(&wanted.name);
+            let path = folder.join(name);
             if path.join("recipe.yaml").is_file() {
-                let shown = format!("{shown}/{}", wanted.name);
-                return Ok((Recipe::load(&path, &shown)?, shown));
+                return Ok((path, format!("{shown}/{name}")));
             }
         }
         let mut names: Vec<String> = self.folders.iter().flat_map(|(folder, _)| names(folder)).collect();
         names.sort();
         names.dedup();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let problem = Problem::new(format!("there is no recipe `{}`", wanted.name)).at(&wanted.at);
-        Err(problem.help(did_you_mean(&wanted.name, &names)).into())
+        Err(Problem::new(format!("there is no recipe `{name}`")).help(did_you_mean(name, &names)))
     }
 }
 
@@ -164,11 +164,13 @@ impl Chain {
         let Some(source) = source else { return Err(Problem::new("the image has no source").into()) };
         definitions.reverse();
         let mut problems = Problems::new();
+        let find = |name: &str| lookup.find(name);
+        let mut loader = Loader::new(&find);
         let images = definitions
             .into_iter()
             .enumerate()
             .filter_map(|(stage, definition)| {
-                problems.keep(BakePlan::resolve(definition, stage, &lookup, source.suite))
+                problems.keep(BakePlan::resolve(definition, stage, &mut loader, source.suite))
             })
             .collect();
         problems.unless_any(Self { images, source })
@@ -184,30 +186,29 @@ impl BakePlan {
     fn resolve(
         definition: Definition,
         stage: usize,
-        lookup: &Lookup,
+        loader: &mut Loader<'_>,
         suite: Suite,
     ) -> Result<Self, Problems> {
         let mut problems = Problems::new();
-        let mut found = |wanted: &[Wanted]| -> Vec<(RecipeUse, String)> {
-            wanted.iter().filter_map(|wanted| problems.keep(recipe_use(wanted, stage, lookup))).collect()
+        let mut found = |wanted: &[Wanted]| -> Vec<RecipeUse> {
+            wanted.iter().filter_map(|wanted| problems.keep(recipe_use(wanted, stage, loader))).collect()
         };
         let mut recipes = found(&definition.recipes);
         let boot = definition.boot.as_deref().map(&mut found);
         let bake = with_facts(&Scope::new(Map::new()), &host(suite, Mode::Bake));
         let live = with_facts(&Scope::new(Map::new()), &host(suite, Mode::Live));
         let mut services = Vec::new();
-        for (used, _) in boot.iter().flatten() {
+        for used in boot.iter().flatten() {
             problems.keep(check_ahead(used, &live));
             services.extend(problems.keep(running_services(used, &live)).unwrap_or_default());
         }
         services.sort();
         services.dedup();
         if boot.is_some() {
-            recipes.extend(problems.keep(recipe_use(&agent_recipe(&services)?, stage, lookup)));
+            recipes.extend(problems.keep(recipe_use(&agent_recipe(&services)?, stage, loader)));
         }
         problems.clone().unless_any(())?;
-        let uses: Vec<RecipeUse> = recipes.iter().map(|(used, _)| used.clone()).collect();
-        problems.keep(resolve(&uses, &bake));
+        problems.keep(resolve(&recipes, &bake));
         problems.unless_any(Self {
             name: definition.name,
             description: definition.description,
@@ -252,11 +253,16 @@ fn agent_recipe(services: &[String]) -> Result<Wanted, Problem> {
     Ok(Wanted { name: AGENT_RECIPE.into(), at, inputs })
 }
 
-fn recipe_use(wanted: &Wanted, stage: usize, lookup: &Lookup) -> Result<(RecipeUse, String), Problems> {
-    let (recipe, origin) = lookup.find(wanted)?;
-    let given: &[(Key, Node)] = &wanted.inputs;
-    let inputs = input::resolve(&recipe.inputs, given, &wanted.at, &format!("input of `{}`", recipe.name))?;
-    Ok((RecipeUse { recipe: Arc::new(recipe), inputs, stage }, origin))
+fn recipe_use(wanted: &Wanted, stage: usize, loader: &mut Loader<'_>) -> Result<RecipeUse, Problems> {
+    let recipe = loader.load(&wanted.name, Some(&wanted.at))?;
+    if let Some(secret) = recipe.inputs.iter().find(|input| input.secret) {
+        let problem = Problem::new(format!("`{}` has the secret input `{}`", recipe.name, secret.name));
+        let help = "an image definition keeps no secrets: `include` the recipe from a boot recipe, which can give it one of `secrets`";
+        return Err(problem.at(&wanted.at).help(help).into());
+    }
+    let noun = format!("input of `{}`", recipe.name);
+    let inputs = input::resolve(&recipe.inputs, &wanted.inputs, &wanted.at, &noun)?;
+    Ok(RecipeUse { recipe, inputs, stage, at: Some(wanted.at.clone()) })
 }
 
 /// What the builder of a suite will be, as far as recipes may ask before it exists.
@@ -276,10 +282,11 @@ fn host(suite: Suite, mode: Mode) -> Host {
 }
 
 /// The inputs of a recipe as they are recorded.
-pub(crate) fn recorded(uses: &[(RecipeUse, String)]) -> Json {
+pub(crate) fn recorded(uses: &[RecipeUse]) -> Json {
     uses.iter()
-        .map(|(used, origin)| {
-            serde_json::json!({ "recipe": used.recipe.name, "origin": origin, "inputs": used.inputs })
+        .map(|used| {
+            let (name, origin) = (&used.recipe.name, &used.recipe.origin);
+            serde_json::json!({ "recipe": name, "origin": origin, "inputs": used.inputs })
         })
         .collect()
 }

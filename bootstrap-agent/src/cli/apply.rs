@@ -6,10 +6,8 @@ use std::path::PathBuf;
 use recipes::run::{Files, converge};
 use recipes::system::Facts;
 use recipes::system::linux::Linux;
-use recipes::template::Scope;
-use serde_json::Map;
 
-use super::{BundleArgument, DONE, FAILED, INTERRUPTED, World, complain, fail, fail_with};
+use super::{BundleArgument, DONE, FAILED, INTERRUPTED, Tags, World, complain, fail, fail_with};
 use crate::boot::chain;
 use crate::report::{Format, Reporter};
 use crate::signals::Stop;
@@ -20,6 +18,8 @@ use crate::unpack;
 pub(super) struct Apply {
     #[command(flatten)]
     bundle: BundleArgument,
+    #[command(flatten)]
+    tags: Tags,
     /// The root of the host: a tree that is not booted takes files, accounts and links of units only
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
@@ -41,7 +41,7 @@ impl Apply {
                 return FAILED;
             }
         };
-        let resolved = match opened.bundle.resolve(machine.host(), &Scope::new(Map::new())) {
+        let resolved = match self.tags.resolve(&opened.bundle, machine.host()) {
             Ok(resolved) => resolved,
             Err(problems) => return fail_with(&problems),
         };

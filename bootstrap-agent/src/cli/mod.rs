@@ -7,7 +7,12 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use miette::{Diagnostic, ReportHandler};
+use recipes::bundle::Bundle;
 use recipes::error::Problems;
+use recipes::resolve::{Resolved, Selection};
+use recipes::system::Host;
+use recipes::template::Scope;
+use serde_json::Map;
 
 mod apply;
 mod check;
@@ -86,6 +91,26 @@ struct BundleArgument {
     /// The bundle: a tar file, or a folder
     #[arg(value_name = "BUNDLE")]
     bundle: PathBuf,
+}
+
+/// Which of its resources are meant.
+#[derive(Debug, clap::Args)]
+struct Tags {
+    /// Only resources with one of these tags
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    tags: Vec<String>,
+    /// No resource with one of these tags
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    skip_tags: Vec<String>,
+}
+
+impl Tags {
+    /// Everything about a bundle's resources that are meant, decided for a host.
+    fn resolve(self, bundle: &Bundle, host: &Host) -> Result<Resolved, Problems> {
+        let mut resolved = bundle.resolve(host, &Scope::new(Map::new()))?;
+        resolved.select(&Selection { tags: self.tags, skip_tags: self.skip_tags })?;
+        Ok(resolved)
+    }
 }
 
 /// Says on standard error why nothing could be done.

@@ -6,10 +6,8 @@ use std::path::PathBuf;
 use recipes::plan::{Guards, plan_with_pending};
 use recipes::system::linux::Linux;
 use recipes::system::{Facts, Machine};
-use recipes::template::Scope;
-use serde_json::Map;
 
-use super::{BundleArgument, CHANGES, DONE, FAILED, complain, fail, fail_with};
+use super::{BundleArgument, CHANGES, DONE, FAILED, Tags, complain, fail, fail_with};
 use crate::boot::chain;
 use crate::report::Format;
 use crate::unpack;
@@ -19,6 +17,8 @@ use crate::unpack;
 pub(super) struct Plan {
     #[command(flatten)]
     bundle: BundleArgument,
+    #[command(flatten)]
+    tags: Tags,
     /// The root of the host
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
@@ -48,7 +48,7 @@ impl Plan {
                 return FAILED;
             }
         };
-        let resolved = match opened.bundle.resolve(machine.host(), &Scope::new(Map::new())) {
+        let resolved = match self.tags.resolve(&opened.bundle, machine.host()) {
             Ok(resolved) => resolved,
             Err(problems) => return fail_with(&problems),
         };

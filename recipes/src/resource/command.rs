@@ -84,6 +84,10 @@ impl Resource for Resolved {
         Vec::new()
     }
 
+    fn command(&self) -> Option<&Command> {
+        Some(&self.command)
+    }
+
     fn runs_every_time(&self) -> bool {
         self.creates.is_none() && self.unless.is_none() && self.onlyif.is_none()
     }

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::error::Problem;
 use crate::from_node::from_node;
 use crate::node::Node;
-use crate::op::{Content, Op};
+use crate::op::{Command, Content, Op};
 use crate::recipe::Recipe;
 use crate::source::Location;
 use crate::system::{Facts, PlanError};
@@ -154,6 +154,11 @@ pub trait Resource: fmt::Debug {
     /// Whether it is a thing to do rather than a thing to be, so that it makes sense as a handler only.
     fn is_reaction(&self) -> bool {
         false
+    }
+
+    /// The program it runs, if that is all it does: what it prints can be registered.
+    fn command(&self) -> Option<&Command> {
+        None
     }
 
     /// Whether it says nothing about when it is done, so that planning it again never comes out empty.

@@ -23,6 +23,7 @@ pub struct Fake {
     makes: BTreeMap<Vec<String>, Vec<Op>>,
     /// Guards that succeed.
     succeeding: BTreeSet<Vec<String>>,
+    printing: BTreeMap<Vec<String>, String>,
     pending: Vec<String>,
     fail_at: Option<usize>,
     unreadable: BTreeSet<String>,
@@ -60,6 +61,7 @@ impl Fake {
             upgradable: BTreeMap::new(),
             makes: BTreeMap::new(),
             succeeding: BTreeSet::new(),
+            printing: BTreeMap::new(),
             pending: Vec::new(),
             fail_at: None,
             unreadable: BTreeSet::new(),
@@ -128,6 +130,11 @@ impl Fake {
     /// Makes a guard succeed.
     pub fn let_succeed(&mut self, argv: &[&str]) {
         self.succeeding.insert(argv.iter().map(|&word| word.to_owned()).collect());
+    }
+
+    /// Makes a command print something.
+    pub fn let_print(&mut self, argv: &[&str], text: &str) {
+        self.printing.insert(argv.iter().map(|&word| word.to_owned()).collect(), text.to_owned());
     }
 
     /// Makes the operation with this number, from 0, fail.
@@ -217,6 +224,14 @@ impl Facts for Fake {
 
     fn succeeds(&self, command: &Command) -> Reading<bool> {
         Ok(Known::Yes(self.succeeding.contains(&command.argv)))
+    }
+
+    fn output(&self, command: &Command) -> Reading<String> {
+        let failed = || FactsError {
+            what: format!("what `{command}` prints"),
+            source: io::Error::other("it ended with 1"),
+        };
+        self.printing.get(&command.argv).cloned().map(Known::Yes).ok_or_else(failed)
     }
 }
 

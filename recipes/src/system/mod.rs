@@ -46,6 +46,8 @@ pub trait Facts {
     fn kernel_parameter(&self, key: &str) -> Reading<Option<String>>;
     /// Whether a command that only looks ends with 0.
     fn succeeds(&self, command: &Command) -> Reading<bool>;
+    /// What a command that only looks prints on its standard output. It fails if the command does.
+    fn output(&self, command: &Command) -> Reading<String>;
 }
 
 /// A host that operations can be performed on. Nothing else in the engine writes or executes.

@@ -368,6 +368,13 @@ impl Facts for Simulated<'_> {
             _ => Ok(Known::Unknown(Why(format!("`{command}` succeeds")))),
         }
     }
+
+    fn output(&self, command: &Command) -> Reading<String> {
+        match self.base {
+            Some(base) if self.guards == Guards::Run && !self.changed => base.output(command),
+            _ => Ok(Known::Unknown(Why(format!("`{command}` then prints the same")))),
+        }
+    }
 }
 
 #[cfg(test)]

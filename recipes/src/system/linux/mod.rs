@@ -56,6 +56,8 @@ struct Caches {
     active_units: OnceCell<BTreeSet<String>>,
     /// By everything about the command: another folder or user gives another answer.
     guards: RefCell<BTreeMap<String, bool>>,
+    /// What registered commands print, until something changes.
+    outputs: RefCell<BTreeMap<String, String>>,
 }
 
 impl Linux {
@@ -164,6 +166,7 @@ impl Linux {
             }
         }
         self.caches.guards.take();
+        self.caches.outputs.take();
     }
 
     fn needs_booted_root(&self, what: &str) -> Result<(), PerformError> {
@@ -280,6 +283,20 @@ impl Facts for Linux {
         let answer = self.runner.succeeds(&self.at_home(command)?).map_err(failed)?;
         self.caches.guards.borrow_mut().insert(key, answer);
         Ok(Known::Yes(answer))
+    }
+
+    fn output(&self, command: &Command) -> Reading<String> {
+        let key = format!("{command:?}");
+        if let Some(text) = self.caches.outputs.borrow().get(&key) {
+            return Ok(Known::Yes(text.clone()));
+        }
+        let failed = |source| FactsError { what: format!("what `{command}` prints"), source };
+        if !self.tree.is_host() {
+            return Err(failed(io::ErrorKind::Unsupported.into()));
+        }
+        let text = self.runner.read(&self.at_home(command)?).map_err(failed)?;
+        self.caches.outputs.borrow_mut().insert(key, text.clone());
+        Ok(Known::Yes(text))
     }
 }
 
