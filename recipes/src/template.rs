@@ -121,9 +121,28 @@ impl Templates {
     /// # Errors
     /// Says where one asks for an input or a fact that does not exist.
     pub fn check(&self, scope: &Scope) -> Result<(), Problem> {
-        self.sources.values().try_for_each(|source| {
-            check_references(&source.text, scope).map_err(|unknown| unknown.problem(&Place::File(source)))
-        })
+        self.sources.values().try_for_each(|source| check_file(source, scope))
+    }
+
+    /// All files that a template file includes, in the end.
+    fn included(&self, source: &Arc<Source>) -> Vec<&Arc<Source>> {
+        static INCLUDED: LazyLock<Regex> = LazyLock::new(|| {
+            Regex::new(r#"\{%-?\s*(?:include|extends|import)\s+["'`]([^"'`]+)["'`]"#)
+                .expect("a valid pattern")
+        });
+        let mut names = Vec::new();
+        let mut texts = vec![source.text.as_str()];
+        while let Some(text) = texts.pop() {
+            for name in INCLUDED.captures_iter(text).filter_map(|captures| captures.get(1)) {
+                if let Some((name, source)) = self.sources.get_key_value(name.as_str())
+                    && !names.contains(&name)
+                {
+                    names.push(name);
+                    texts.push(&source.text);
+                }
+            }
+        }
+        names.into_iter().filter_map(|name| self.sources.get(name)).collect()
     }
 
     /// Renders a template file.
@@ -137,14 +156,19 @@ impl Templates {
                 Problem::new(format!("there is no template `{name}`")).help(did_you_mean(name, &names))
             );
         };
-        self.check(scope)?;
+        check_file(source, scope)?;
+        self.included(source).into_iter().try_for_each(|source| check_file(source, scope))?;
         self.tera.render(name, &scope.context).map_err(|error| {
             explain(&error, &Place::File(named_file(&error, &self.sources).unwrap_or(source)))
         })
     }
 }
 
-/// Looks whether every input and fact that a string in a tree asks for exists.
+fn check_file(source: &Arc<Source>, scope: &Scope) -> Result<(), Problem> {
+    check_references(&source.text, scope).map_err(|unknown| unknown.problem(&Place::File(source)))
+}
+
+/// Looks whether every input, variable and fact that a string in a tree asks for exists.
 ///
 /// # Errors
 /// Says where one asks for an input or a fact that does not exist.
