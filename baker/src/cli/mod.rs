@@ -19,6 +19,7 @@ use crate::platform::Local;
 mod build;
 mod clean;
 mod docs;
+mod facts;
 mod plan;
 mod validate;
 
@@ -50,6 +51,7 @@ enum Verb {
     Plan(plan::Plan),
     Build(build::Build),
     Clean(clean::Clean),
+    Facts(facts::Facts),
     Docs(docs::Docs),
 }
 
@@ -164,6 +166,7 @@ pub fn main(world: &World) -> u8 {
     };
     match arguments.verb {
         Verb::Docs(verb) => verb.run(),
+        Verb::Facts(verb) => runtime.block_on(verb.run(world, &state)),
         Verb::Validate(verb) => verb.run(world, &state),
         Verb::Plan(verb) => runtime.block_on(verb.run(world, &state)),
         Verb::Build(verb) => runtime.block_on(verb.run(world, &state)),

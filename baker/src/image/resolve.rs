@@ -15,7 +15,8 @@ use recipes::node::{Key, Node, Value};
 use recipes::recipe::Recipe;
 use recipes::resolve::{RecipeUse, resolve};
 use recipes::source::Location;
-use recipes::system::{Host, Mode, Os};
+use recipes::system::live::Live;
+use recipes::system::{Host, Mode, Os, PackageManager};
 use recipes::template::Scope;
 use serde_json::{Map, Value as Json};
 
@@ -194,10 +195,13 @@ impl BakePlan {
         let mut recipes = found(&definition.recipes);
         let boot = definition.boot.as_deref().map(&mut found);
         let bake = with_facts(&Scope::new(Map::new()), &host(suite, Mode::Bake));
-        let live = with_facts(&Scope::new(Map::new()), &host(suite, Mode::Live));
+        // Which facts a live host will have is known, and not what they will be.
+        let live = host(suite, Mode::Live);
+        let ahead = with_facts(&Scope::new(Map::new()), &Host { live: Some(Live::default()), ..live.clone() });
+        let live = with_facts(&Scope::new(Map::new()), &live);
         let mut services = Vec::new();
         for (used, _) in boot.iter().flatten() {
-            problems.keep(check_ahead(used, &live));
+            problems.keep(check_ahead(used, &ahead));
             services.extend(problems.keep(running_services(used, &live)).unwrap_or_default());
         }
         services.sort();
@@ -263,15 +267,19 @@ fn recipe_use(wanted: &Wanted, stage: usize, lookup: &Lookup) -> Result<(RecipeU
 fn host(suite: Suite, mode: Mode) -> Host {
     Host {
         os: Os {
+            name: format!("Debian GNU/Linux {} ({})", suite.version(), suite.codename()),
             id: "debian".into(),
             family: "debian".into(),
+            like: Vec::new(),
             version: suite.version().into(),
             codename: suite.codename().into(),
         },
         arch: std::env::consts::ARCH.into(),
         container: true,
         systemd: true,
+        package_manager: PackageManager::Apt,
         mode,
+        live: None,
     }
 }
 

@@ -11,6 +11,7 @@ use recipes::error::Problems;
 
 mod apply;
 mod check;
+mod facts;
 mod plan;
 mod run;
 mod seal;
@@ -42,6 +43,7 @@ enum Verb {
     Apply(apply::Apply),
     Plan(plan::Plan),
     Check(check::Check),
+    Facts(facts::Facts),
     Seal(seal::Seal),
     Status(status::Status),
     #[command(hide = true)]
@@ -74,6 +76,7 @@ pub fn main(world: &World) -> u8 {
         Verb::Apply(verb) => verb.run(world),
         Verb::Plan(verb) => verb.run(),
         Verb::Check(verb) => verb.run(),
+        Verb::Facts(verb) => verb.run(),
         Verb::Seal(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
         Verb::StopUnfinished(verb) => verb.run(),
