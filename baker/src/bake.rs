@@ -278,8 +278,8 @@ impl<P: Platform> Bake<'_, P> {
             agent: self.order.agent.sha256.clone(),
             source: self.order.source.clone(),
             variables: image.variables.clone().into(),
-            recipes: recorded(&image.recipes),
-            boot: image.boot.as_deref().map(recorded).unwrap_or_default(),
+            recipes: recorded(&image.recipes, &image.vendored),
+            boot: image.boot.as_deref().map(|boot| recorded(boot, &image.vendored)).unwrap_or_default(),
             resources,
             checks: image.checks.iter().map(ToString::to_string).collect(),
             archive: Archive {

@@ -22,6 +22,7 @@ mod docs;
 mod facts;
 mod plan;
 mod validate;
+mod vendor;
 
 /// Everything went well.
 pub const DONE: u8 = 0;
@@ -52,6 +53,7 @@ enum Verb {
     Build(build::Build),
     Clean(clean::Clean),
     Facts(facts::Facts),
+    Vendor(vendor::Vendor),
     Docs(docs::Docs),
 }
 
@@ -68,6 +70,8 @@ pub struct World {
     pub program: Option<PathBuf>,
     /// Proxies, for package managers.
     pub proxies: Vec<(String, String)>,
+    /// What git needs to get at a repository besides proxies: the home, for `.netrc`, and the agent of ssh.
+    pub git: Vec<(String, String)>,
 }
 
 /// Where runs and caches are.
@@ -166,6 +170,7 @@ pub fn main(world: &World) -> u8 {
     };
     match arguments.verb {
         Verb::Docs(verb) => verb.run(),
+        Verb::Vendor(verb) => runtime.block_on(verb.run(world)),
         Verb::Facts(verb) => runtime.block_on(verb.run(world, &state)),
         Verb::Validate(verb) => verb.run(world, &state),
         Verb::Plan(verb) => runtime.block_on(verb.run(world, &state)),

@@ -1,6 +1,6 @@
 //! From what was written to what is baked: recipes found, inputs checked, everything rendered once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use serde_json::{Map, Value as Json};
 
 use super::definition::{Definition, LocalSource, Start, Suite, Wanted};
 use crate::library;
+use crate::vendor::{self, Provenance, Vendored};
 
 /// The recipe that starts the agent at boot; images with boot recipes get it by themselves.
 const AGENT_RECIPE: &str = "bootstrap-agent";
@@ -54,6 +55,8 @@ pub struct BakePlan {
     pub checks: Vec<Check>,
     /// How old the image may become before it is baked again.
     pub max_age: Duration,
+    /// Where the recipes of others among them came from, by where they were written.
+    pub vendored: BTreeMap<String, Provenance>,
 }
 
 /// Where recipes are looked for.
@@ -61,15 +64,20 @@ pub struct BakePlan {
 pub struct Lookup {
     /// Folders of recipes, first hit wins, each with how it is shown.
     folders: Vec<(PathBuf, String)>,
+    /// How many of them were given, and win over recipes of others.
+    given: usize,
+    /// The recipes of others, by their names.
+    vendored: BTreeMap<String, Vendored>,
 }
 
 impl Lookup {
     /// The given folders, then `recipes` and `recipes/library` beside or above the image, then the library
-    /// that is in the program, unpacked below `cache`.
+    /// that is in the program, unpacked below `cache`. Each folder but the last may have recipes of
+    /// others.
     ///
     /// # Errors
-    /// When the library cannot be unpacked.
-    pub fn new(given: &[PathBuf], image: &Path, cache: &Path) -> Result<Self, Problem> {
+    /// When the library cannot be unpacked, or a recipe of others is not what its lock says.
+    pub fn new(given: &[PathBuf], image: &Path, cache: &Path) -> Result<Self, Problems> {
         let mut folders: Vec<PathBuf> = given.to_vec();
         let beside = image.parent().unwrap_or(Path::new(""));
         let above = if beside.as_os_str().is_empty() { PathBuf::from("..") } else { beside.join("..") };
@@ -80,25 +88,51 @@ impl Lookup {
             folders.into_iter().map(|folder| (tidy(&folder), shown(&folder))).collect();
         let library = library::unpack(cache)
             .map_err(|error| Problem::new(format!("failed to unpack the library of recipes: {error}")))?;
+        let mut problems = Problems::new();
+        let mut vendored = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        for (folder, shown) in folders.iter().filter(|(folder, _)| seen.insert(folder.clone())) {
+            for (name, found) in problems.keep(vendor::verify(folder, shown)).unwrap_or_default() {
+                let shown = found.shown.clone();
+                if let Some(other) = vendored.insert(name.clone(), found) {
+                    problems.push(there_twice(&name, &other.shown, &shown));
+                }
+            }
+        }
         folders.push((library, library::SHOWN.into()));
-        Ok(Self { folders })
+        problems.unless_any(Self { folders, given: given.len(), vendored })
     }
 
     fn find(&self, wanted: &Wanted) -> Result<(Recipe, String), Problems> {
-        for (folder, shown) in &self.folders {
+        let own = self.folders.iter().enumerate().find_map(|(number, (folder, shown))| {
             let path = folder.join(&wanted.name);
-            if path.join("recipe.yaml").is_file() {
-                let shown = format!("{shown}/{}", wanted.name);
-                return Ok((Recipe::load(&path, &shown)?, shown));
+            let is_recipe = path.join("recipe.yaml").is_file();
+            is_recipe.then(|| (number < self.given, path, format!("{shown}/{}", wanted.name)))
+        });
+        // A recipe of others must not take the place of one of ours without anybody noticing, nor ours of theirs.
+        match (own, self.vendored.get(&wanted.name)) {
+            (Some((false, _, shown)), Some(vendored)) => {
+                return Err(there_twice(&wanted.name, &shown, &vendored.shown).at(&wanted.at).into());
             }
+            (Some((_, path, shown)), _) => return Ok((Recipe::load(&path, &shown)?, shown)),
+            (None, Some(vendored)) => {
+                return Ok((Recipe::load(&vendored.folder, &vendored.shown)?, vendored.shown.clone()));
+            }
+            (None, None) => {}
         }
         let mut names: Vec<String> = self.folders.iter().flat_map(|(folder, _)| names(folder)).collect();
+        names.extend(self.vendored.keys().cloned());
         names.sort();
         names.dedup();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let problem = Problem::new(format!("there is no recipe `{}`", wanted.name)).at(&wanted.at);
         Err(problem.help(did_you_mean(&wanted.name, &names)).into())
     }
+}
+
+fn there_twice(name: &str, one: &str, other: &str) -> Problem {
+    Problem::new(format!("the recipe `{name}` is there twice: `{one}` and `{other}`"))
+        .help("remove one, or leave it out of `recipes` in `vendor.yaml`; a folder given by `--recipes` comes before both")
 }
 
 /// A path without `folder/..` in it.
@@ -197,7 +231,8 @@ impl BakePlan {
         let bake = with_facts(&Scope::new(Map::new()), &host(suite, Mode::Bake));
         // Which facts a live host will have is known, and not what they will be.
         let live = host(suite, Mode::Live);
-        let ahead = with_facts(&Scope::new(Map::new()), &Host { live: Some(Live::default()), ..live.clone() });
+        let ahead =
+            with_facts(&Scope::new(Map::new()), &Host { live: Some(Live::default()), ..live.clone() });
         let live = with_facts(&Scope::new(Map::new()), &live);
         let mut services = Vec::new();
         for (used, _) in boot.iter().flatten() {
@@ -212,6 +247,13 @@ impl BakePlan {
         problems.clone().unless_any(())?;
         let uses: Vec<RecipeUse> = recipes.iter().map(|(used, _)| used.clone()).collect();
         problems.keep(resolve(&uses, &bake));
+        let origins = recipes.iter().chain(boot.iter().flatten()).map(|(_, origin)| origin);
+        let vendored = origins
+            .filter_map(|origin| {
+                let found = lookup.vendored.values().find(|vendored| vendored.shown == *origin)?;
+                Some((origin.clone(), found.provenance.clone()))
+            })
+            .collect();
         problems.unless_any(Self {
             name: definition.name,
             description: definition.description,
@@ -221,6 +263,7 @@ impl BakePlan {
             services,
             checks: definition.checks,
             max_age: definition.max_age,
+            vendored,
         })
     }
 
@@ -283,11 +326,16 @@ fn host(suite: Suite, mode: Mode) -> Host {
     }
 }
 
-/// The inputs of a recipe as they are recorded.
-pub(crate) fn recorded(uses: &[(RecipeUse, String)]) -> Json {
+/// Recipes as they are recorded: with where they came from, and their inputs.
+pub(crate) fn recorded(uses: &[(RecipeUse, String)], vendored: &BTreeMap<String, Provenance>) -> Json {
     uses.iter()
         .map(|(used, origin)| {
-            serde_json::json!({ "recipe": used.recipe.name, "origin": origin, "inputs": used.inputs })
+            let mut record =
+                serde_json::json!({ "recipe": used.recipe.name, "origin": origin, "inputs": used.inputs });
+            if let Some(provenance) = vendored.get(origin) {
+                record["vendored"] = serde_json::json!(provenance);
+            }
+            record
         })
         .collect()
 }
