@@ -230,6 +230,7 @@ mod tests {
         let unknown = services("- service: { name: \"{{ parameters.x }}\", state: running }");
         insta::assert_snapshot!(unknown.expect_err("not known").to_string(), @"example/recipe.yaml:2:26: `parameters.x` is not defined; which services of boot recipes wait for the agent has to be known when the image is baked; valid are `inputs` and `item`");
         assert!(services("- service: { name: a, state: \"{{ parameters.x }}\" }").is_err());
+        assert!(services("- service: { name: \"{{ facts.live.cloud }}\", state: running }").is_err());
         assert!(
             services(
                 "- service: { name: \"{{ item }}\", state: running }\n  for_each: \"{{ parameters.x }}\""

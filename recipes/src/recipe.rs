@@ -118,7 +118,7 @@ impl Recipe {
     }
 
     /// It and every recipe that it includes, in the end, each once.
-    pub(crate) fn all(&self) -> BTreeMap<&str, &Self> {
+    pub fn all(&self) -> BTreeMap<&str, &Self> {
         let mut all = BTreeMap::from([(self.name.as_str(), self)]);
         for included in self.included.values() {
             all.extend(included.all());

@@ -360,6 +360,12 @@ impl Unknown {
     }
 
     fn problem(&self, place: &Place<'_>) -> Problem {
+        if self.path.starts_with("facts.live") && self.part == "live" {
+            // A builder could tell them, and an image would have them for good.
+            return Problem::new(format!("`{}` is known only on a live host", self.path))
+                .at(&place.locate(self.offset, self.path.len()))
+                .help("hosts that boot from an image differ in it: use it in a boot recipe, for what the bake need not know");
+        }
         let valid: Vec<&str> = self.valid.iter().map(String::as_str).collect();
         Problem::new(format!("`{}` is not defined", self.path))
             .at(&place.locate(self.offset, self.path.len()))
@@ -447,6 +453,7 @@ mod tests {
         insta::assert_snapshot!(problem_of("a: 'x {{ facts.os.name }}'"), @"t.yaml:1:10: `facts.os.name` is not defined; valid are `id` and `version`");
         insta::assert_snapshot!(problem_of("a: 'x {{ inputs.port'"), @"t.yaml:1:17: unexpected end of input");
         insta::assert_snapshot!(problem_of("a: '{{ inputs.title | shuot }}'"), @"t.yaml:1:5: unknown filter `shuot`");
+        insta::assert_snapshot!(problem_of("a: '{% if facts.live %}x{% endif %}'"), @"t.yaml:1:11: `facts.live` is known only on a live host; hosts that boot from an image differ in it: use it in a boot recipe, for what the bake need not know");
         assert!(render(&node("a: '{{ \"inputs.prot\" }}'"), &scope()).is_ok(), "text in quotes is text");
     }
 

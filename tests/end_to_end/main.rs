@@ -4,10 +4,12 @@ mod bake;
 mod boot;
 mod cloud_init;
 mod definitions;
+mod facts;
 mod interrupted;
 mod invariants;
 mod kinds;
 mod library;
+mod vendor;
 
 /// What a test comes to. It ends with the first thing that goes wrong.
 type Outcome = Result<(), Box<dyn std::error::Error>>;

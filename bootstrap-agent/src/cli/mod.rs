@@ -16,6 +16,7 @@ use serde_json::Map;
 
 mod apply;
 mod check;
+mod facts;
 mod plan;
 mod run;
 mod seal;
@@ -47,6 +48,7 @@ enum Verb {
     Apply(apply::Apply),
     Plan(plan::Plan),
     Check(check::Check),
+    Facts(facts::Facts),
     Seal(seal::Seal),
     Status(status::Status),
     #[command(hide = true)]
@@ -79,6 +81,7 @@ pub fn main(world: &World) -> u8 {
         Verb::Apply(verb) => verb.run(world),
         Verb::Plan(verb) => verb.run(),
         Verb::Check(verb) => verb.run(),
+        Verb::Facts(verb) => verb.run(),
         Verb::Seal(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
         Verb::StopUnfinished(verb) => verb.run(),

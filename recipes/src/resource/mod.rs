@@ -79,7 +79,7 @@ mod user;
 
 pub use contents::SECRET_FILES;
 pub use glob::Glob;
-pub use reference::{Reference, reference};
+pub use reference::{Field, Reference, facts_reference, reference};
 
 /// The list of kinds, from which everything that is said of all of them is made.
 macro_rules! kinds {

@@ -11,6 +11,7 @@ use super::keys::KeyPath;
 use super::schemas;
 use super::sections::{Ordered, Values};
 use crate::duration::Span;
+use crate::system::Host;
 use crate::words::Words;
 
 /// What there is to know of a kind.
@@ -98,6 +99,17 @@ pub fn reference() -> Vec<Reference> {
         .collect()
 }
 
+/// The reference of every fact, under the name that templates have for it.
+pub fn facts_reference() -> Vec<Field> {
+    let schema = schemars::schema_for!(Host).to_value();
+    let mut fields = Vec::new();
+    collect(&schema, &schema, "facts.", &mut fields);
+    // What holds others is no fact itself.
+    let is_holder =
+        |field: &Field| fields.iter().any(|other| other.name.starts_with(&format!("{}.", field.name)));
+    fields.iter().filter(|field| !is_holder(field)).cloned().collect()
+}
+
 /// Collects the fields of an object, and those of objects in it.
 fn collect(root: &Json, schema: &Json, prefix: &str, fields: &mut Vec<Field>) {
     let Some(properties) = schema["properties"].as_object() else { return };
@@ -172,6 +184,8 @@ fn text(schema: &Json, key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::system::Facts;
+    use crate::system::fake::Fake;
 
     #[test]
     fn every_kind_and_every_field_is_documented() {
@@ -187,6 +201,22 @@ mod tests {
                 assert_eq!(field.takes == "any value", is_data, "{kind}: {} says what it takes", field.name);
             }
         }
+    }
+
+    #[test]
+    fn every_fact_is_documented() {
+        let host = serde_json::to_value(Fake::debian().host()).expect("JSON");
+        for Field { name, takes, doc, .. } in facts_reference() {
+            assert!(!doc.is_empty(), "{name} is documented");
+            assert_ne!(takes, "mapping", "{name} is a fact itself");
+            let pointer = name.trim_start_matches("facts").replace('.', "/");
+            assert!(host.pointer(&pointer).is_some(), "templates see {name}");
+        }
+        assert_eq!(
+            Fake::debian().host().to_string().lines().count(),
+            facts_reference().len(),
+            "none is left out"
+        );
     }
 
     #[test]

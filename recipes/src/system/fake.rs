@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
+use super::live::{Live, Virtualization};
 use super::simulated::Simulated;
 use super::{
-    Attributes, Entry, Facts, FactsError, Group, Host, Known, Machine, Mode, Os, PerformError, Reading, User,
+    Attributes, Entry, Facts, FactsError, Group, Host, Known, Machine, Mode, Os, PackageManager,
+    PerformError, Reading, User,
 };
 use crate::op::{Before, Command, Content, Op, Upgrades, WriteFile};
 
@@ -34,21 +36,32 @@ impl Fake {
     pub fn debian() -> Self {
         Self::with_host(Host {
             os: Os {
+                name: "Debian GNU/Linux 12 (bookworm)".into(),
                 id: "debian".into(),
                 family: "debian".into(),
+                like: Vec::new(),
                 version: "12".into(),
                 codename: "bookworm".into(),
             },
             arch: "x86_64".into(),
             container: false,
             systemd: true,
+            package_manager: PackageManager::Apt,
             mode: Mode::Live,
+            live: Some(Live {
+                hostname: "host".into(),
+                kernel: "6.1.0-37-amd64".into(),
+                cpus: 2,
+                memory: 4096,
+                virtualization: Virtualization::Kvm,
+                ..Live::default()
+            }),
         })
     }
 
     /// The same host as the builder of an image.
     pub fn builder() -> Self {
-        let host = Host { mode: Mode::Bake, container: true, ..Self::debian().host().clone() };
+        let host = Host { mode: Mode::Bake, container: true, live: None, ..Self::debian().host().clone() };
         Self::with_host(host)
     }
 

@@ -8,13 +8,16 @@ use std::fmt;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 use crate::op::{Command, Op, Upgrades};
 
 pub mod accounts;
 pub mod fake;
 pub mod linux;
+pub mod live;
 pub mod simulated;
 pub mod units;
 
@@ -211,20 +214,26 @@ fn tail(output: &[String]) -> String {
     output.iter().map(|line| format!("\n  {line}")).collect()
 }
 
-/// What does not change during a run; `facts` in templates.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What does not change during a run; `facts` in templates. What each field is there for is said in the manual,
+/// `baker docs facts`, which is made of these comments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Host {
     /// The operating system.
     pub os: Os,
     /// The processor: `x86_64` or `aarch64`.
     pub arch: String,
-    /// Whether this is a container, which shares its kernel with others.
+    /// Whether this is a container, which shares its kernel with others. At a bake it is of the builder.
     pub container: bool,
     /// Whether systemd runs the host, so that units can be started.
     pub systemd: bool,
+    /// What packages are installed with.
+    pub package_manager: PackageManager,
     /// Whether an image is baked or a live host is configured.
     pub mode: Mode,
+    /// What a live host alone can tell; nothing at a bake, and nothing of a tree that is not booted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<live::Live>,
 }
 
 impl Host {
@@ -235,22 +244,59 @@ impl Host {
     }
 }
 
+/// Each fact in a line, under the name that templates have for it.
+impl fmt::Display for Host {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines = Vec::new();
+        flatten("facts", &serde_json::to_value(self).unwrap_or_default(), &mut lines);
+        let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let lines: Vec<String> =
+            lines.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
+        formatter.write_str(&lines.join("\n"))
+    }
+}
+
+fn flatten(name: &str, value: &Json, lines: &mut Vec<(String, String)>) {
+    match value {
+        Json::Object(entries) => {
+            entries.iter().for_each(|(key, value)| flatten(&format!("{name}.{key}"), value, lines));
+        }
+        value => lines.push((name.to_owned(), value.to_string())),
+    }
+}
+
 /// Facts from `/etc/os-release`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Os {
-    /// `debian`, `ubuntu`, `amzn`...
+    /// The name for people, such as `Debian GNU/Linux 12 (bookworm)`.
+    pub name: String,
+    /// `debian`, `ubuntu`, `amzn`, ...
     pub id: String,
-    /// `debian` for Debian and what descends from it, else the first of `ID_LIKE`, else the id.
+    /// `debian` for Debian and what descends from it, else the first of `like`, else the id.
     pub family: String,
-    /// `12`, `24.04`; empty where the distribution rolls.
+    /// The ids of the distributions that it descends from, the nearest first.
+    pub like: Vec<String>,
+    /// Such as `12` or `24.04`; empty where the distribution rolls.
     pub version: String,
-    /// `bookworm`; empty where the distribution names no release.
+    /// Such as `bookworm`; empty where the distribution names no release.
     pub codename: String,
 }
 
+/// What installs packages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PackageManager {
+    /// Debian and what descends from it.
+    Apt,
+    /// Fedora and what descends from it.
+    Dnf,
+    /// Neither is there.
+    None,
+}
+
 /// What a run is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// The host becomes an image: files are written and units enabled, the kernel is left alone.

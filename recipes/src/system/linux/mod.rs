@@ -20,6 +20,7 @@ mod apt;
 mod commit;
 mod dpkg;
 mod host;
+mod live;
 mod process;
 mod state;
 mod tree;

@@ -78,6 +78,17 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 #[test]
+fn this_host_tells_what_differs_between_hosts_unless_it_becomes_an_image() {
+    let live = Linux::open(Path::new("/"), Mode::Live).expect("readable").host().live.clone().expect("live");
+    assert!(live.cpus > 0 && live.memory > 0, "{live:?}");
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").expect("readable");
+    assert_eq!(live.kernel, kernel.trim());
+    assert_eq!(Linux::open(Path::new("/"), Mode::Bake).expect("readable").host().live, None);
+    let tree = tempfile::tempdir().expect("a folder");
+    assert_eq!(Linux::open(tree.path(), Mode::Live).expect("readable").host().live, None);
+}
+
+#[test]
 fn a_file_is_written_with_its_mode_and_nothing_is_left_beside_it() {
     let host = Small::new();
     let mut machine = host.machine();
