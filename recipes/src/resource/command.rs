@@ -17,7 +17,7 @@ use crate::words::Words;
 /// A program to run, without a shell, with an empty environment but for `PATH`, `HOME` and `LC_ALL`.
 ///
 /// It says how it knows that it is done: `creates` a path, `unless` another command succeeds, or `onlyif`
-/// one does. Guards must only look; a dry run does not run them and shows the command as unknown. A command
+/// one does. Guards only look: they run where they cannot write, and one that tries gets `EROFS`. A command
 /// without any of the three runs every time, and fails the proof of a bake.
 ///
 /// ```yaml

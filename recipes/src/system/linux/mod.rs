@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::accounts::Accounts;
 use super::{
-    Entry, EntryKind, Facts, FactsError, Group, Host, Known, Machine, Mode, PerformError, Reading, User,
+    Entry, EntryKind, Facts, FactsError, Group, Host, Known, Machine, Mode, PerformError, Reading, User, Why,
 };
 use crate::op::{Command, Op, UnitAction, Upgrades};
 use crate::plan::is_of_apt;
@@ -21,6 +21,7 @@ mod commit;
 mod dpkg;
 mod host;
 mod process;
+mod read_only;
 mod state;
 mod tree;
 mod units;
@@ -229,9 +230,14 @@ impl Facts for Linux {
             if !self.tree.is_host() {
                 return Err(failed(io::ErrorKind::Unsupported.into()));
             }
-            // Only a run that changes the host may bring its package lists up to date.
+            // Only a run that changes the host may bring its package lists up to date, and until one has,
+            // the lists at hand say nothing of the repositories.
             if self.lock.is_some() {
                 apt::refresh(self, &mut |_| {}).map_err(|error| failed(io::Error::other(error)))?;
+                let noted = state::note_fresh_lists(&self.tree);
+                noted.map_err(|error| failed(io::Error::other(error)))?;
+            } else if !state::has_fresh_lists(&self.tree).map_err(failed)? {
+                return Ok(Known::Unknown(Why("the repositories have newer packages".into())));
             }
             let _ = self.caches.upgrades.set(apt::upgrades(self).map_err(failed)?);
         }
@@ -274,10 +280,20 @@ impl Facts for Linux {
             return Ok(Known::Yes(*answer));
         }
         let failed = |source| FactsError { what: format!("the answer of `{what}`"), source };
+        let unknown = || Ok(Known::Unknown(Why(format!("`{what}` succeeds"))));
+        let changes = self.lock.is_some();
         if !self.tree.is_host() {
-            return Err(failed(io::ErrorKind::Unsupported.into()));
+            return if changes { Err(failed(io::ErrorKind::Unsupported.into())) } else { unknown() };
         }
-        let answer = self.runner.succeeds(&self.at_home(command)?).map_err(failed)?;
+        let at_home = self.at_home(command)?;
+        let answer = match self.runner.succeeds_held(&at_home).map_err(failed)? {
+            Some(answer) => answer,
+            // Who changes the host anyway, or throws it away, trusts a guard that cannot be held.
+            None if changes || self.host.mode == Mode::Bake => {
+                self.runner.succeeds(&at_home).map_err(failed)?
+            }
+            None => return unknown(),
+        };
         self.caches.guards.borrow_mut().insert(key, answer);
         Ok(Known::Yes(answer))
     }

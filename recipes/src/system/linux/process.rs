@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::failed;
+use super::read_only::{self, NotStarted};
 use crate::op::Command;
 use crate::system::PerformError;
 
@@ -80,7 +81,7 @@ impl Runner {
     pub(super) fn run(&self, command: &Command, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
         let mut tail = VecDeque::new();
         let outcome = self
-            .wait(command, &mut |line| {
+            .start_and_wait(command, &mut |line| {
                 output(line);
                 if tail.len() == TAIL {
                     tail.pop_front();
@@ -98,15 +99,24 @@ impl Runner {
         }
     }
 
-    /// Runs a program that only looks.
+    /// Runs a program that only looks, where it cannot write. None if this host refuses such a place.
+    pub(super) fn succeeds_held(&self, command: &Command) -> io::Result<Option<bool>> {
+        match start(command, read_only::spawn) {
+            Ok(started) => Ok(Some(self.wait(command, started, &mut |_| {})?.is_success())),
+            Err(NotStarted::Refused) => Ok(None),
+            Err(NotStarted::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Runs a program that only looks, and is trusted to.
     pub(super) fn succeeds(&self, command: &Command) -> io::Result<bool> {
-        Ok(matches!(self.wait(command, &mut |_| {})?, Outcome::Ended(status) if status.success()))
+        Ok(self.start_and_wait(command, &mut |_| {})?.is_success())
     }
 
     /// Runs a program and returns what it printed.
     pub(super) fn read(&self, command: &Command) -> io::Result<String> {
         let mut text = String::new();
-        let outcome = self.wait(command, &mut |line| {
+        let outcome = self.start_and_wait(command, &mut |line| {
             text.push_str(line);
             text.push('\n');
         })?;
@@ -116,8 +126,16 @@ impl Runner {
         }
     }
 
-    fn wait(&self, command: &Command, line: &mut dyn FnMut(&str)) -> io::Result<Outcome> {
-        let (news, pid) = start(command)?;
+    fn start_and_wait(&self, command: &Command, line: &mut dyn FnMut(&str)) -> io::Result<Outcome> {
+        self.wait(command, start(command, std::process::Command::spawn)?, line)
+    }
+
+    fn wait(
+        &self,
+        command: &Command,
+        (news, pid): Started,
+        line: &mut dyn FnMut(&str),
+    ) -> io::Result<Outcome> {
         self.0.0.running.store(pid.as_raw(), Ordering::SeqCst);
         let outcome = self.wait_for(command, &news, pid, line);
         self.0.0.running.store(0, Ordering::SeqCst);
@@ -166,6 +184,12 @@ enum Outcome {
     TookTooLong(Duration),
 }
 
+impl Outcome {
+    fn is_success(&self) -> bool {
+        matches!(self, Self::Ended(status) if status.success())
+    }
+}
+
 impl std::fmt::Display for Outcome {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -179,16 +203,24 @@ impl std::fmt::Display for Outcome {
     }
 }
 
-fn start(command: &Command) -> io::Result<(Receiver<News>, Pid)> {
+/// What comes of a program, and the group of processes that it leads.
+type Started = (Receiver<News>, Pid);
+
+/// Starts a program in the way that is given.
+fn start<E: From<io::Error>>(
+    command: &Command,
+    spawn: impl FnOnce(&mut std::process::Command) -> Result<Child, E>,
+) -> Result<Started, E> {
     let mut words = command.argv.clone();
     if let Some(user) = &command.user {
         words.splice(0..0, ["runuser", "-u", user, "--"].map(str::to_owned));
     }
     let Some((program, arguments)) = words.split_first() else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no program to run"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no program to run").into());
     };
     let (reader, writer) = io::pipe()?;
-    let mut child = std::process::Command::new(program)
+    let mut prepared = std::process::Command::new(program);
+    prepared
         .args(arguments)
         .env_clear()
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
@@ -199,8 +231,10 @@ fn start(command: &Command) -> io::Result<(Receiver<News>, Pid)> {
         .stdin(Stdio::null())
         .stdout(writer.try_clone()?)
         .stderr(writer)
-        .process_group(0)
-        .spawn()?;
+        .process_group(0);
+    let mut child = spawn(&mut prepared)?;
+    // It has the other end of the pipe, which ends when nobody has it any more.
+    drop(prepared);
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
     let (send, news) = channel();
     let lines = send.clone();

@@ -374,13 +374,33 @@ fn the_answer_of_a_guard_is_that_of_its_folder() {
     let folder = TempDir::new().expect("a folder");
     fs::create_dir_all(folder.path().join("with/.venv")).expect("made");
     fs::create_dir_all(folder.path().join("without")).expect("made");
-    let machine = Linux::open(Path::new("/"), Mode::Live).expect("this host");
+    // As a builder, so that it is answered wherever this test runs.
+    let machine = Linux::open(Path::new("/"), Mode::Bake).expect("this host");
     let answers = ["with", "without", "with"].map(|name| {
         let guard =
             Command { directory: Some(folder.path().join(name)), ..Command::new(["test", "-e", ".venv"]) };
         machine.succeeds(&guard).expect("it runs")
     });
     assert_eq!(answers, [Known::Yes(true), Known::Yes(false), Known::Yes(true)]);
+}
+
+/// Where a host refuses the namespace, such as to somebody who is not root, a plan does not run guards.
+#[test]
+fn a_guard_cannot_write_and_one_that_tries_does_not_succeed() {
+    let folder = TempDir::new().expect("a folder");
+    let machine = Linux::open(Path::new("/"), Mode::Live).expect("this host");
+    let answer = |script: String| machine.succeeds(&Command::new(["sh", "-c", &script])).expect("it runs");
+    let path = folder.path().join("written");
+    let writes = answer(format!("echo x > {}", path.display()));
+    assert!(!path.exists());
+    let reads = answer(format!("test -d {} && echo gone > /dev/null", folder.path().display()));
+    let is_held = machine.runner.succeeds_held(&Command::new(["true"])).expect("it runs").is_some();
+    if is_held {
+        assert_eq!([writes, reads], [Known::Yes(false), Known::Yes(true)]);
+    } else {
+        assert!(matches!([writes, reads], [Known::Unknown(_), Known::Unknown(_)]));
+    }
+    fs::write(&path, "x").expect("this process can write as before");
 }
 
 #[test]
