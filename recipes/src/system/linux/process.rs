@@ -1,7 +1,8 @@
 //! Running programs: no shell, an empty environment, a time limit, and what they print line by line.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, BufReader};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Seek, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -10,12 +11,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::failed;
 use super::read_only::{self, NotStarted};
-use crate::op::Command;
+use crate::op::{Command, Input};
 use crate::system::PerformError;
 
 /// How many of the last lines an error shows.
@@ -82,6 +85,9 @@ impl Runner {
         let mut tail = VecDeque::new();
         let outcome = self
             .start_and_wait(command, &mut |line| {
+                if command.sensitive {
+                    return;
+                }
                 output(line);
                 if tail.len() == TAIL {
                     tail.pop_front();
@@ -89,8 +95,13 @@ impl Runner {
                 tail.push_back(line.to_owned());
             })
             .map_err(failed(format!("run `{command}`")))?;
+        if command.sensitive {
+            tail.push_back("(what it printed is sensitive)".into());
+        }
+        let is_success =
+            |code: i32| u8::try_from(code).is_ok_and(|code| command.success_codes.contains(&code));
         match outcome {
-            Outcome::Ended(status) if status.success() => Ok(()),
+            Outcome::Ended(status) if status.code().is_some_and(is_success) => Ok(()),
             outcome => Err(PerformError::Program {
                 program: command.to_string(),
                 outcome: outcome.to_string(),
@@ -228,7 +239,7 @@ fn start<E: From<io::Error>>(
         .env("LC_ALL", "C.UTF-8")
         .envs(&command.environment)
         .current_dir(command.directory.as_deref().unwrap_or("/".as_ref()))
-        .stdin(Stdio::null())
+        .stdin(standard_input(&command.input)?)
         .stdout(writer.try_clone()?)
         .stderr(writer)
         .process_group(0);
@@ -243,6 +254,20 @@ fn start<E: From<io::Error>>(
         let _ = send.send(News::Ended(child.wait()));
     });
     Ok((news, pid))
+}
+
+/// A file in memory that has no name: nobody else finds it, and it ends with the last program that has it.
+fn standard_input(input: &Input) -> io::Result<Stdio> {
+    let (Input::Text(text) | Input::Script { text, .. }) = input else { return Ok(Stdio::null()) };
+    let mut file = File::from(memfd_create("input", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?);
+    file.write_all(text.bytes())?;
+    // Nobody who reads it can change it for others who do.
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
+    // At its end it is an empty input; who opens it anew, by `/dev/stdin`, begins at its start.
+    if matches!(input, Input::Text(_)) {
+        file.rewind()?;
+    }
+    Ok(file.into())
 }
 
 fn send_lines(reader: io::PipeReader, news: &Sender<News>) {

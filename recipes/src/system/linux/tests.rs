@@ -289,7 +289,7 @@ mod process {
 
     use super::super::process::Runner;
     use super::chain;
-    use crate::op::Command;
+    use crate::op::{Command, Content, Input};
 
     fn shell(script: &str) -> Command {
         Command::new(["sh", "-c", script])
@@ -305,6 +305,38 @@ mod process {
             "{text}"
         );
         assert!(!text.contains("CARGO"), "{text}");
+    }
+
+    #[test]
+    fn a_text_is_its_input_and_a_script_is_in_no_file() {
+        let secret = |text: &str| Content::new(text).secret_if(true);
+        let reads = Command { input: Input::Text(secret("a\nb\n")), ..shell("cat") };
+        assert_eq!(Runner::default().read(&reads).expect("it ends with 0"), "a\nb\n");
+        // The programs of a script do not read the script, and cannot change it.
+        let text = secret("echo one\ncat\n(echo x > /dev/stdin) 2> /dev/null || echo sealed\necho \"$0\"");
+        let script = Command {
+            input: Input::Script { name: "s".into(), text },
+            ..Command::new(["sh", "-eu", "/dev/stdin"])
+        };
+        let printed = Runner::default().read(&script).expect("it ends with 0");
+        assert_eq!(printed, "one\nsealed\n/dev/stdin\n");
+    }
+
+    #[test]
+    fn what_a_sensitive_program_prints_is_in_no_event_and_no_error() {
+        let mut lines = Vec::new();
+        let command = Command { sensitive: true, ..shell("echo hunter2; exit 3") };
+        let error = Runner::default().run(&command, &mut |line| lines.push(line.to_owned()));
+        let error = error.expect_err("it fails");
+        assert!(lines.is_empty());
+        assert_eq!(
+            chain(&error),
+            "`sh -c echo hunter2; exit 3` ended with 3\n  (what it printed is sensitive)"
+        );
+        let command = Command { success_codes: vec![0, 3], ..command };
+        Runner::default().run(&command, &mut |_| {}).expect("3 is a success here");
+        let command = Command { success_codes: vec![3], ..shell("true") };
+        assert!(Runner::default().run(&command, &mut |_| {}).is_err(), "0 is none here");
     }
 
     #[test]
