@@ -180,19 +180,28 @@ fn is_rendered(node: &Node) -> bool {
     }
 }
 
-/// Whether the recipe has the file or template that a `source` names, if it is named plainly.
+/// Whether the recipe has the files and templates that a resource names, if they are named plainly.
 fn source_exists(recipe: &Recipe, kind: &Kind, fields: &Node) -> Result<(), Problem> {
     let Value::Map(fields) = &fields.value else { return Ok(()) };
-    let Some((_, node)) = fields.iter().find(|(key, _)| key.name == "source") else { return Ok(()) };
-    let Value::String(name) = &node.value else { return Ok(()) };
-    let (is_plain, is_template) = (!name.contains('{'), kind.name == "template");
-    let names: Vec<&str> = recipe.templates().names().collect();
-    if is_plain && is_template && !names.contains(&name.as_str()) {
-        let problem = Problem::new(format!("there is no template `{name}`")).at(&node.at);
-        return Err(problem.help(did_you_mean(name, &names)));
-    }
-    if is_plain && kind.name == "file" {
-        return recipe.file(name).map(drop).map_err(|problem| problem.at(&node.at));
+    let (file, template) = match kind.name {
+        "template" => (None, Some("source")),
+        "file" => (Some("source"), None),
+        "script" => (Some("source"), Some("template")),
+        _ => return Ok(()),
+    };
+    for (key, node) in fields {
+        let Value::String(name) = &node.value else { continue };
+        if name.contains('{') {
+            continue;
+        }
+        let names: Vec<&str> = recipe.templates().names().collect();
+        if Some(key.name.as_str()) == template && !names.contains(&name.as_str()) {
+            let problem = Problem::new(format!("there is no template `{name}`")).at(&node.at);
+            return Err(problem.help(did_you_mean(name, &names)));
+        }
+        if Some(key.name.as_str()) == file {
+            recipe.file(name).map_err(|problem| problem.at(&node.at))?;
+        }
     }
     Ok(())
 }

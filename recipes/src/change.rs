@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use similar::TextDiff;
 
-use crate::op::{Before, Content, Op, UnitAction, UserRequest, WriteFile};
+use crate::op::{Before, Content, Input, Op, UnitAction, UserRequest, WriteFile};
 use crate::system::Why;
 
 /// One change as a reader of a plan sees it.
@@ -132,7 +132,13 @@ impl From<&Op> for Change {
                 Update,
                 format!("set {key} = {value} in the kernel (is {})", before.as_deref().unwrap_or("unset")),
             ),
-            Op::Run(command) => Self::new(Run, format!("run {command}")),
+            Op::Run(command) => match &command.input {
+                Input::Script { text, .. } => {
+                    let interpreter = command.argv.split_last().map_or(&[][..], |(_, words)| words).join(" ");
+                    Self::new(Run, format!("run {command} ({interpreter}, {})", size(text)))
+                }
+                Input::Nothing | Input::Text(_) => Self::new(Run, format!("run {command}")),
+            },
         }
     }
 }
@@ -140,8 +146,7 @@ impl From<&Op> for Change {
 fn write_file(write: &WriteFile) -> Change {
     let path = write.path.display();
     let (attributes, content) = (&write.attributes, &write.content);
-    let size =
-        format!("{}{} bytes", if content.is_secret() { "secret, " } else { "" }, content.bytes().len());
+    let size = size(content);
     match &write.before {
         Before::Absent => Change {
             kind: ChangeKind::Create,
@@ -167,6 +172,10 @@ fn write_file(write: &WriteFile) -> Change {
             diff: diff(&write.path, None, content),
         },
     }
+}
+
+fn size(content: &Content) -> String {
+    format!("{}{} bytes", if content.is_secret() { "secret, " } else { "" }, content.bytes().len())
 }
 
 /// A diff longer than this is not read by anybody; the plan then says how long the file is.

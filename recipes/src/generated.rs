@@ -247,6 +247,13 @@ const VARIANTS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "script",
+        &[
+            "content: \"#!/bin/sh\\nmake 0\", creates: /run/made0",
+            "content: x, interpreter: make, creates: /etc",
+        ],
+    ),
+    (
         "sudo",
         &[
             "name: ops, groups: [have], commands: [ALL]",

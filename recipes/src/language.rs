@@ -278,7 +278,7 @@ fn results_are_used_only_where_they_can_be() {
     insta::assert_snapshot!(problems("- file: { path: a, content: \"{{ registered.me.stdout }}\" }"), @"example/recipe.yaml:4:11: the path `a` does not start with `/`");
     insta::assert_snapshot!(problems("- command: { argv: id }\n  register: me"), @"example/recipe.yaml:5:15: `me` is registered twice");
     insta::assert_snapshot!(problems("- command: { argv: id, creates: /x }\n  register: b"), @"example/recipe.yaml:5:15: a registered command has no `creates`, `unless` or `onlyif`; it is run whenever its result is needed, so it only looks; what it would make is for a command before it");
-    insta::assert_snapshot!(problems("- file: { path: /etc/a, content: x }\n  register: b"), @"example/recipe.yaml:5:15: a `file` prints nothing that could be registered; `register` goes with `command`");
+    insta::assert_snapshot!(problems("- file: { path: /etc/a, content: x }\n  register: b"), @"example/recipe.yaml:5:15: a `file` prints nothing that could be registered; `register` goes with `command` and `script`");
     insta::assert_snapshot!(problems("- command: { argv: id }\n  register: b-c"), @"example/recipe.yaml:5:15: `b-c` cannot be a name in templates; it starts with a letter and goes on with letters, digits and `_`");
     let early = format!("{file}\n- command: {{ argv: id }}\n  register: me");
     insta::assert_snapshot!(Example::resources(&early).problems(), @"example/recipe.yaml:2:36: `registered.me` is not known here; what asks for it comes after its command, under the same `when`");

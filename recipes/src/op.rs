@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::system::Attributes;
@@ -278,7 +277,7 @@ pub enum UnitAction {
 }
 
 /// A program to run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
     /// The program and its arguments. No shell reads them.
     pub argv: Vec<String>,
@@ -290,10 +289,32 @@ pub struct Command {
     pub user: Option<String>,
     /// How long it may run.
     pub timeout: Duration,
+    /// What it reads.
+    pub input: Input,
+    /// The exit codes that count as success.
+    pub success_codes: Vec<u8>,
+    /// Whether what it prints is kept out of events, logs and errors.
+    pub sensitive: bool,
+}
+
+/// What a program reads on its standard input. It is in memory only, under no name in a file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Nothing.
+    Nothing,
+    /// This text.
+    Text(Content),
+    /// Nothing; but who opens `/dev/stdin`, the last argument, finds a script.
+    Script {
+        /// What it is called in plans and errors.
+        name: String,
+        /// The script.
+        text: Content,
+    },
 }
 
 impl Command {
-    /// A program with arguments, as root, in `/`, with five minutes.
+    /// A program with arguments, as root, in `/`, with five minutes and no input.
     pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
         Self {
             argv: argv.into_iter().map(Into::into).collect(),
@@ -301,13 +322,19 @@ impl Command {
             directory: None,
             user: None,
             timeout: Duration::from_mins(5),
+            input: Input::Nothing,
+            success_codes: vec![0],
+            sensitive: false,
         }
     }
 }
 
 impl fmt::Display for Command {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.argv.join(" "))
+        match &self.input {
+            Input::Script { name, .. } => write!(formatter, "script {name}"),
+            Input::Nothing | Input::Text(_) => formatter.write_str(&self.argv.join(" ")),
+        }
     }
 }
 

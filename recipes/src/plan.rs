@@ -34,9 +34,9 @@ pub struct PlanItem {
 /// Whether a plan runs the `unless` and `onlyif` of commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guards {
-    /// It does not: a dry run executes nothing that somebody else wrote.
+    /// It does not: their answers are unknown.
     Skip,
-    /// It does, as long as nothing that would change comes before: to prove that nothing is left to do.
+    /// It does, where they cannot write, as long as nothing that would change comes before.
     Run,
 }
 

@@ -89,7 +89,7 @@ impl Query {
             other => other?,
         };
         let Some(command) = resource.command() else { return Ok(Known::Unknown(Why(LATER.into()))) };
-        Ok(facts.output(command)?.map(|text| Output { text, secret: false }))
+        Ok(facts.output(command)?.map(|text| Output { text, secret: command.sensitive }))
     }
 }
 
@@ -125,7 +125,8 @@ impl Queries {
             let names = blocks(text).flat_map(|(_, block)| asked(block));
             names.map(|name| (name, &node.at)).collect()
         });
-        let of_template = if kind.name == "template" { self.templates.as_slice() } else { &[] };
+        let is_template = ["template", "script"].contains(&kind.name);
+        let of_template = if is_template { self.templates.as_slice() } else { &[] };
         for (name, at) in by_fields.chain(of_template.iter().map(|name| (name.clone(), &fields.at))) {
             match self.before.get(&name) {
                 Some(query) => asks.insert(name, Arc::clone(query)),
@@ -154,7 +155,9 @@ impl Queries {
         let foreseen = command.foresee(&asks)?;
         if foreseen.command().is_none() {
             let message = format!("a `{}` prints nothing that could be registered", command.kind.name);
-            return Err(Problem::new(message).at(&key.at).help("`register` goes with `command`"));
+            return Err(Problem::new(message)
+                .at(&key.at)
+                .help("`register` goes with `command` and `script`"));
         }
         if !foreseen.runs_every_time() {
             return Err(Problem::new("a registered command has no `creates`, `unless` or `onlyif`")

@@ -25,10 +25,6 @@ pub(super) struct Plan {
     /// End with 2 if there is something to change
     #[arg(long)]
     detailed_exitcode: bool,
-    /// Run the `unless` and `onlyif` of commands where nothing changes before them, to prove that nothing
-    /// is left to do
-    #[arg(long)]
-    run_guards: bool,
     /// How to show it
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
@@ -59,8 +55,7 @@ impl Plan {
                 return FAILED;
             }
         };
-        let guards = if self.run_guards { Guards::Run } else { Guards::Skip };
-        let plan = match plan_with_pending(&resolved, &machine, guards, &pending) {
+        let plan = match plan_with_pending(&resolved, &machine, Guards::Run, &pending) {
             Ok(plan) => plan,
             Err(error) => return fail(&error),
         };

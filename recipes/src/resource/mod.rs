@@ -60,9 +60,11 @@ mod package_pin;
 mod package_upgrade;
 mod part;
 mod permissions;
+mod program;
 mod public_key;
 mod reference;
 mod repository;
+mod script;
 mod sections;
 mod service;
 mod sudo;
@@ -133,6 +135,7 @@ kinds![
     journald::Journald,
     logrotate::Logrotate,
     command::CommandResource,
+    script::Script,
     assert::Assert,
 ];
 

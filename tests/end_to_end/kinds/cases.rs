@@ -104,10 +104,37 @@ pub(super) const CASES: &[Case] = &[
     cwd: /usr
     environment: { FILE: /srv/probe/daemon/file }
     unless: test -s /srv/probe/daemon/file
+- command: { argv: [tee, /srv/probe/by-stdin], stdin: \"one\\ntwo\\n\", creates: /srv/probe/by-stdin, sensitive: true }
+# A guard cannot write, not even here.
+- command: { argv: [touch, /srv/probe/guarded], unless: \"sh -c 'echo x > /srv/by-guard; echo x > /tmp/by-guard; test -e /srv/probe/guarded'\" }
 ",
         checks: &[
             "test \"$(cat /srv/installed)\" = once",
+            "test \"$(xargs < /srv/probe/by-stdin)\" = 'one two'",
+            "test -e /srv/probe/guarded; ! test -e /srv/by-guard; ! test -e /tmp/by-guard",
             "test \"$(stat -c %U /srv/probe/daemon/file)\" = daemon; test \"$(cat /srv/probe/daemon/file)\" = \"$(printf 'daemon\\n/usr')\"",
+        ],
+    },
+    Case {
+        kind: "script",
+        resources: "
+- script:
+    content: |
+      #!/bin/sh -eu
+      { id -un; pwd; cat; } > /srv/probe/daemon/by-script
+    creates: /srv/probe/daemon/by-script
+    user: daemon
+    cwd: /usr
+- script:
+    content: open(my $f, '>', '/srv/probe/by-perl') or die; print $f readlink('/proc/self/fd/0'); exit 3
+    interpreter: perl -w
+    success_codes: [3]
+    creates: /srv/probe/by-perl
+",
+        checks: &[
+            "test \"$(xargs < /srv/probe/daemon/by-script)\" = 'daemon /usr'",
+            // It had no name in a file system.
+            "test \"$(cat /srv/probe/by-perl)\" = '/memfd:input (deleted)'",
         ],
     },
     Case {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::accounts::Accounts;
 use super::{
-    Entry, EntryKind, Facts, FactsError, Group, Host, Known, Machine, Mode, PerformError, Reading, User,
+    Entry, EntryKind, Facts, FactsError, Group, Host, Known, Machine, Mode, PerformError, Reading, User, Why,
 };
 use crate::op::{Command, Op, UnitAction, Upgrades};
 use crate::plan::is_of_apt;
@@ -22,6 +22,7 @@ mod dpkg;
 mod host;
 mod live;
 mod process;
+mod read_only;
 mod state;
 mod tree;
 mod units;
@@ -170,6 +171,11 @@ impl Linux {
         self.caches.outputs.take();
     }
 
+    /// Who changes the host anyway, or throws it away, trusts what only looks even if it cannot be held.
+    fn trusts_guards(&self) -> bool {
+        self.lock.is_some() || self.host.mode == Mode::Bake
+    }
+
     fn needs_booted_root(&self, what: &str) -> Result<(), PerformError> {
         if self.tree.is_host() {
             return Ok(());
@@ -233,9 +239,14 @@ impl Facts for Linux {
             if !self.tree.is_host() {
                 return Err(failed(io::ErrorKind::Unsupported.into()));
             }
-            // Only a run that changes the host may bring its package lists up to date.
+            // Only a run that changes the host may bring its package lists up to date, and until one has,
+            // the lists at hand say nothing of the repositories.
             if self.lock.is_some() {
                 apt::refresh(self, &mut |_| {}).map_err(|error| failed(io::Error::other(error)))?;
+                let noted = state::note_fresh_lists(&self.tree);
+                noted.map_err(|error| failed(io::Error::other(error)))?;
+            } else if !state::has_fresh_lists(&self.tree).map_err(failed)? {
+                return Ok(Known::Unknown(Why("the repositories have newer packages".into())));
             }
             let _ = self.caches.upgrades.set(apt::upgrades(self).map_err(failed)?);
         }
@@ -278,10 +289,17 @@ impl Facts for Linux {
             return Ok(Known::Yes(*answer));
         }
         let failed = |source| FactsError { what: format!("the answer of `{what}`"), source };
+        let unknown = || Ok(Known::Unknown(Why(format!("`{what}` succeeds"))));
+        let changes = self.lock.is_some();
         if !self.tree.is_host() {
-            return Err(failed(io::ErrorKind::Unsupported.into()));
+            return if changes { Err(failed(io::ErrorKind::Unsupported.into())) } else { unknown() };
         }
-        let answer = self.runner.succeeds(&self.at_home(command)?).map_err(failed)?;
+        let at_home = self.at_home(command)?;
+        let answer = match self.runner.succeeds_held(&at_home).map_err(failed)? {
+            Some(answer) => answer,
+            None if self.trusts_guards() => self.runner.succeeds(&at_home).map_err(failed)?,
+            None => return unknown(),
+        };
         self.caches.guards.borrow_mut().insert(key, answer);
         Ok(Known::Yes(answer))
     }
@@ -292,10 +310,17 @@ impl Facts for Linux {
             return Ok(Known::Yes(text.clone()));
         }
         let failed = |source| FactsError { what: format!("what `{command}` prints"), source };
+        let unknown = || Ok(Known::Unknown(Why(format!("`{command}` then prints the same"))));
+        let changes = self.lock.is_some();
         if !self.tree.is_host() {
-            return Err(failed(io::ErrorKind::Unsupported.into()));
+            return if changes { Err(failed(io::ErrorKind::Unsupported.into())) } else { unknown() };
         }
-        let text = self.runner.read(&self.at_home(command)?).map_err(failed)?;
+        let at_home = self.at_home(command)?;
+        let text = match self.runner.output_held(&at_home).map_err(failed)? {
+            Some(text) => text,
+            None if self.trusts_guards() => self.runner.output(&at_home).map_err(failed)?,
+            None => return unknown(),
+        };
         self.caches.outputs.borrow_mut().insert(key, text.clone());
         Ok(Known::Yes(text))
     }

@@ -13,6 +13,8 @@ use crate::system::{EntryKind, PerformError};
 
 const HANDLERS: &str = "/var/lib/bootstrap-agent/handlers.json";
 const LOCK: &str = "/run/bootstrap-agent/apply.lock";
+/// There if a run since the boot brought the package lists up to date.
+const FRESH_LISTS: &str = "/run/bootstrap-agent/package-lists";
 const VERSION: u32 = 1;
 
 /// Held for as long as it exists; the kernel lets go of it when the process ends, however it ends.
@@ -74,6 +76,16 @@ pub(super) fn remember_handlers(tree: &Tree, handlers: &[String]) -> Result<(), 
     }
     let handlers = Handlers { version: VERSION, pending: handlers.to_vec() };
     write_durably(tree, path, &serde_json::to_vec(&handlers).unwrap_or_default())
+}
+
+/// Remembers until the next boot that the package lists were brought up to date.
+pub(super) fn note_fresh_lists(tree: &Tree) -> Result<(), PerformError> {
+    write_durably(tree, Path::new(FRESH_LISTS), b"")
+}
+
+/// Whether a run since the boot brought the package lists up to date.
+pub(super) fn has_fresh_lists(tree: &Tree) -> io::Result<bool> {
+    Ok(tree.entry(Path::new(FRESH_LISTS))?.is_some())
 }
 
 /// Writes a file of ours whole, so that it is there after a power cut. Root alone can read it.

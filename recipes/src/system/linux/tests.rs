@@ -295,12 +295,14 @@ fn accounts_of_a_tree_are_made_in_the_tree() {
     assert_eq!(machine.user("app").expect("read"), Known::Yes(None));
 }
 
+mod looking;
+
 mod process {
     use std::time::Duration;
 
     use super::super::process::Runner;
     use super::chain;
-    use crate::op::Command;
+    use crate::op::{Command, Content, Input};
 
     fn shell(script: &str) -> Command {
         Command::new(["sh", "-c", script])
@@ -316,6 +318,38 @@ mod process {
             "{text}"
         );
         assert!(!text.contains("CARGO"), "{text}");
+    }
+
+    #[test]
+    fn a_text_is_its_input_and_a_script_is_in_no_file() {
+        let secret = |text: &str| Content::new(text).secret_if(true);
+        let reads = Command { input: Input::Text(secret("a\nb\n")), ..shell("cat") };
+        assert_eq!(Runner::default().read(&reads).expect("it ends with 0"), "a\nb\n");
+        // The programs of a script do not read the script, and cannot change it.
+        let text = secret("echo one\ncat\n(echo x > /dev/stdin) 2> /dev/null || echo sealed\necho \"$0\"");
+        let script = Command {
+            input: Input::Script { name: "s".into(), text },
+            ..Command::new(["sh", "-eu", "/dev/stdin"])
+        };
+        let printed = Runner::default().read(&script).expect("it ends with 0");
+        assert_eq!(printed, "one\nsealed\n/dev/stdin\n");
+    }
+
+    #[test]
+    fn what_a_sensitive_program_prints_is_in_no_event_and_no_error() {
+        let mut lines = Vec::new();
+        let command = Command { sensitive: true, ..shell("echo hunter2; exit 3") };
+        let error = Runner::default().run(&command, &mut |line| lines.push(line.to_owned()));
+        let error = error.expect_err("it fails");
+        assert!(lines.is_empty());
+        assert_eq!(
+            chain(&error),
+            "`sh -c echo hunter2; exit 3` ended with 3\n  (what it printed is sensitive)"
+        );
+        let command = Command { success_codes: vec![0, 3], ..command };
+        Runner::default().run(&command, &mut |_| {}).expect("3 is a success here");
+        let command = Command { success_codes: vec![3], ..shell("true") };
+        assert!(Runner::default().run(&command, &mut |_| {}).is_err(), "0 is none here");
     }
 
     #[test]
@@ -385,13 +419,33 @@ fn the_answer_of_a_guard_is_that_of_its_folder() {
     let folder = TempDir::new().expect("a folder");
     fs::create_dir_all(folder.path().join("with/.venv")).expect("made");
     fs::create_dir_all(folder.path().join("without")).expect("made");
-    let machine = Linux::open(Path::new("/"), Mode::Live).expect("this host");
+    // As a builder, so that it is answered wherever this test runs.
+    let machine = Linux::open(Path::new("/"), Mode::Bake).expect("this host");
     let answers = ["with", "without", "with"].map(|name| {
         let guard =
             Command { directory: Some(folder.path().join(name)), ..Command::new(["test", "-e", ".venv"]) };
         machine.succeeds(&guard).expect("it runs")
     });
     assert_eq!(answers, [Known::Yes(true), Known::Yes(false), Known::Yes(true)]);
+}
+
+/// Where a host refuses the namespace, such as to somebody who is not root, a plan does not run guards.
+#[test]
+fn a_guard_cannot_write_and_one_that_tries_does_not_succeed() {
+    let folder = TempDir::new().expect("a folder");
+    let machine = Linux::open(Path::new("/"), Mode::Live).expect("this host");
+    let answer = |script: String| machine.succeeds(&Command::new(["sh", "-c", &script])).expect("it runs");
+    let path = folder.path().join("written");
+    let writes = answer(format!("echo x > {}", path.display()));
+    assert!(!path.exists());
+    let reads = answer(format!("test -d {} && echo gone > /dev/null", folder.path().display()));
+    let is_held = machine.runner.succeeds_held(&Command::new(["true"])).expect("it runs").is_some();
+    if is_held {
+        assert_eq!([writes, reads], [Known::Yes(false), Known::Yes(true)]);
+    } else {
+        assert!(matches!([writes, reads], [Known::Unknown(_), Known::Unknown(_)]));
+    }
+    fs::write(&path, "x").expect("this process can write as before");
 }
 
 #[test]
