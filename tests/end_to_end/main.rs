@@ -8,6 +8,7 @@ mod facts;
 mod interrupted;
 mod invariants;
 mod kinds;
+mod language;
 mod library;
 mod vendor;
 
