@@ -67,7 +67,7 @@ fn a_fact_of_one_host_is_not_baked_into_an_image() -> Outcome {
         .with("images/booted.yaml", &format!("{image}boot: {{ recipes: [ small ] }}\n"))?;
     let baked = workspace.baker(&["validate", "images/baked.yaml"])?;
     assert_eq!(baked.code, Some(1));
-    for text in ["recipes/small/recipe.yaml:2:42", "known only on a live host", "use it in a boot recipe"] {
+    for text in ["recipes/small/recipe.yaml:2:44", "known only on a live host", "use it in a boot recipe"] {
         assert!(baked.stderr.contains(text), "{text}: {}", baked.stderr);
     }
     assert_eq!(workspace.baker(&["validate", "images/booted.yaml"])?.code, Some(0));

@@ -11,6 +11,7 @@ use recipes::source::Location;
 use serde::{Deserialize, Serialize};
 
 use super::DECLARED;
+use super::lock::LOCK;
 
 /// A source by its name.
 #[derive(Debug, Clone)]
@@ -28,7 +29,7 @@ pub(super) struct Declared {
 #[serde(deny_unknown_fields)]
 pub(super) struct Source {
     /// Where it is.
-    pub(super) from: From,
+    pub(super) from: Place,
     /// The names of the recipes that are wanted; all if not said.
     pub(super) recipes: Option<Vec<String>>,
 }
@@ -36,7 +37,7 @@ pub(super) struct Source {
 /// Where a source is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub(super) enum From {
+pub(super) enum Place {
     /// A git repository.
     Git {
         /// Its address.
@@ -65,7 +66,7 @@ pub(super) enum Reference {
     Commit(String),
 }
 
-impl fmt::Display for From {
+impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Git { url, .. } => formatter.write_str(url),
@@ -111,7 +112,8 @@ impl Declared {
         let mut problems = Problems::new();
         let mut declared = Vec::new();
         for (key, node) in entries {
-            if !is_name(&key.name) {
+            // The lock is beside the folders of the sources.
+            if !is_name(&key.name) || key.name == LOCK {
                 let problem = Problem::new(format!("`{}` cannot be the name of a source", key.name));
                 problems.push(problem.at(&key.at).help(NAMES));
                 continue;
@@ -142,13 +144,13 @@ fn source(node: &Node) -> Result<Source, Problem> {
                 return Err(wrong(format!("`{path}` is not a folder inside the repository"))
                     .help("leave `path` out if the recipes are at its root"));
             }
-            From::Git { url, reference: reference.clone(), path: path.trim_end_matches('/').into() }
+            Place::Git { url, reference: reference.clone(), path: path.trim_end_matches('/').into() }
         }
         (Some(_), ..) => {
             return Err(wrong("a repository needs one of `branch`, `tag` and `commit`".into())
                 .help("such as `{ git: \"https://git.example.com/recipes.git\", tag: v1.0 }`"));
         }
-        (None, [], Some(path)) => From::Folder { path: path.into() },
+        (None, [], Some(path)) => Place::Folder { path: path.into() },
         (None, [], None) => {
             return Err(wrong("a source needs `git` or `path`".into()));
         }
@@ -258,9 +260,9 @@ mine: { path: ../../mine }
         let declared = load(text).expect("valid").expect("there");
         let names: Vec<&str> = declared.iter().map(|source| source.name.as_str()).collect();
         assert_eq!(names, ["acme", "other", "mine"]);
-        let From::Git { reference, path, .. } = &declared[0].source.from else { panic!("a repository") };
+        let Place::Git { reference, path, .. } = &declared[0].source.from else { panic!("a repository") };
         assert_eq!((reference, path.as_str()), (&Reference::Tag("v1.2.0".into()), "linux/recipes"));
-        assert_eq!(declared[2].source.from, From::Folder { path: "../../mine".into() });
+        assert_eq!(declared[2].source.from, Place::Folder { path: "../../mine".into() });
         let folder = tempfile::tempdir().expect("a folder");
         assert!(Declared::load(folder.path(), "recipes").expect("readable").is_none());
     }
@@ -270,6 +272,7 @@ mine: { path: ../../mine }
         let problems = |text: &str| load(text).expect_err("not valid").to_string();
         insta::assert_snapshot!(problems("a: {}"), @"recipes/vendor.yaml:1:4: a source needs `git` or `path`");
         insta::assert_snapshot!(problems("../a: { path: b }"), @"recipes/vendor.yaml:1:1: `../a` cannot be the name of a source; a name has letters, digits, `-`, `_` and `.`, and begins with a letter, a digit or `_`");
+        assert!(problems("lock.json: { path: b }").contains("`lock.json` cannot be the name of a source"));
         insta::assert_snapshot!(problems("a: { path: b, recipes: [../c] }"), @"recipes/vendor.yaml:1:4: `../c` cannot be the name of a recipe; a name has letters, digits, `-`, `_` and `.`, and begins with a letter, a digit or `_`");
         insta::assert_snapshot!(problems("a: { path: b, tag: c }"), @"recipes/vendor.yaml:1:4: `branch`, `tag` and `commit` are of a `git` repository");
         insta::assert_snapshot!(problems("a: { git: 'https://h/r' }"), @r#"recipes/vendor.yaml:1:4: a repository needs one of `branch`, `tag` and `commit`; such as `{ git: "https://git.example.com/recipes.git", tag: v1.0 }`"#);

@@ -8,6 +8,8 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
@@ -34,6 +36,10 @@ const SETTINGS: [&str; 12] = [
     "-c",
     "http.lowSpeedTime=30",
 ];
+
+/// How ssh is run: without questions, and not for ever.
+const SSH: &str =
+    "ssh -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=10 -o ServerAliveCountMax=3";
 
 /// A repository on this machine, to fetch into.
 pub(super) struct Git {
@@ -67,9 +73,12 @@ impl Git {
             Reference::Commit(id) => id.clone(),
         };
         let fetched = self.run(&[&fetch[..], &[&name]].concat(), &[]).await;
-        let missing = |failure: Failure| Failure {
-            message: format!("failed to fetch {reference} of `{url}`: {}", failure.message),
-            ..failure
+        let missing = |failure: Failure| {
+            Failure {
+                message: format!("failed to fetch {reference} of `{url}`: {}", failure.message),
+                ..failure
+            }
+            .help("a password is taken from `~/.netrc` and a key from the agent of ssh: nobody is asked")
         };
         let found = match (fetched, reference) {
             (Ok(_), _) => "FETCH_HEAD",
@@ -175,16 +184,17 @@ impl Git {
             .env("GIT_TERMINAL_PROMPT", "0")
             // Whoever is asked for a password has none.
             .env("GIT_ASKPASS", "/bin/false")
-            .env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=30");
+            .env("GIT_SSH_COMMAND", SSH);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // Ctrl-C is for baker, which ends what it started.
-        command.kill_on_drop(true).process_group(0);
+        command.process_group(0);
         let mut child = match command.spawn() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(Failure::new("`git` is not installed").help("apt-get install git"));
             }
             other => other.map_err(failed(&what))?,
         };
+        let group = Group(child.id().and_then(|id| i32::try_from(id).ok()));
         let (stdin, mut stdout, mut stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (mut output, mut error) = (Vec::new(), Vec::new());
         let write = async {
@@ -207,6 +217,7 @@ impl Git {
         };
         let told = tokio::try_join!(write, read, complain);
         let status = child.wait().await.map_err(failed(&what))?;
+        group.ended();
         if status.success() {
             told.map_err(failed(&what))?;
             return Ok(output);
@@ -214,6 +225,24 @@ impl Git {
         let said = String::from_utf8_lossy(&error);
         let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         Err(Failure::new(if lines.is_empty() { format!("failed to {what}") } else { lines.join("; ") }))
+    }
+}
+
+/// The processes of a git that has not ended: those that it talks to servers with would outlive it.
+struct Group(Option<i32>);
+
+impl Group {
+    /// Its number may be somebody else's from now on.
+    fn ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        }
     }
 }
 

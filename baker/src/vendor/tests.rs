@@ -322,3 +322,37 @@ fn two_runs_do_not_change_the_folder_at_once() {
     drop(lock);
     world.vendor().expect("fetched");
 }
+
+/// A server that accepts and never answers.
+#[test]
+fn a_run_that_is_told_to_stop_leaves_no_folder_and_no_process() {
+    let world = World::new(TAG);
+    world.vendor().expect("fetched");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (address, _connection) = runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let declared = format!("{TAG}\nslow: {{ git: 'https://{address}/r', tag: v1 }}");
+        world.declare(&declared);
+        let recipes = world.recipes();
+        let connection = tokio::select! {
+            result = vendor(&recipes, "recipes", &Refresh::Needed, &[]) => panic!("it ended: {result:?}"),
+            connection = listener.accept() => connection.expect("git has come").0,
+        };
+        (address.to_string(), connection)
+    });
+    assert!(!world.recipes().join(".vendor.partial").exists());
+    let is_running = || {
+        let processes = fs::read_dir("/proc").expect("readable").flatten();
+        let commands =
+            processes.filter_map(|process| fs::read_to_string(process.path().join("cmdline")).ok());
+        commands.into_iter().any(|command| command.contains(&address))
+    };
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while is_running() {
+        assert!(std::time::Instant::now() < until, "git is still there");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    world.declare(TAG);
+    assert_eq!(world.verify().expect("as it was fetched").len(), 1);
+}

@@ -10,7 +10,7 @@ use nix::unistd::syncfs;
 use recipes::error::{Problem, Problems, did_you_mean};
 use serde::Serialize;
 
-use super::declared::{From, Reference};
+use super::declared::{Place, Reference};
 use super::folder::{RECIPE, choose};
 use super::git::Git;
 use super::lock::LockedSource;
@@ -68,7 +68,7 @@ pub enum VendorError {
     Failed(Failure),
 }
 
-impl<T: Into<Problems>> std::convert::From<T> for VendorError {
+impl<T: Into<Problems>> From<T> for VendorError {
     fn from(problems: T) -> Self {
         Self::Written(problems.into())
     }
@@ -186,7 +186,7 @@ impl Work<'_> {
             return Ok(Fetched { commit, folders: here, outcome: Outcome::Unchanged });
         }
         let folders = match (&source.source.from, &locked.commit) {
-            (From::Git { url, path, .. }, Some(commit)) => {
+            (Place::Git { url, path, .. }, Some(commit)) => {
                 let reference = Reference::Commit(commit.clone());
                 self.of_git(source, url, &reference, path).await?.1
             }
@@ -205,10 +205,10 @@ impl Work<'_> {
     async fn fetch(&mut self, source: &Declared, locked: Option<&LockedSource>) -> Result<Fetched, Failure> {
         let wanted = source.source.recipes.as_deref();
         match &source.source.from {
-            From::Git { url, reference, path } => {
+            Place::Git { url, reference, path } => {
                 let (commit, folders) = self.of_git(source, url, reference, path).await?;
                 if let (Reference::Tag(_), Some(locked)) = (reference, locked)
-                    && let From::Git { url: was_url, reference: was, .. } = &locked.source.from
+                    && let Place::Git { url: was_url, reference: was, .. } = &locked.source.from
                     && (was_url, was) == (url, reference)
                     && let Some(was) = locked.commit.as_ref().filter(|was| **was != commit)
                 {
@@ -217,7 +217,7 @@ impl Work<'_> {
                 }
                 Ok(Fetched { commit: Some(commit), folders, outcome: Outcome::Unchanged })
             }
-            From::Folder { path } => {
+            Place::Folder { path } => {
                 let folders = of_folder(&self.recipes.join(path), path, wanted, &source.name)?;
                 Ok(Fetched { commit: None, folders, outcome: Outcome::Unchanged })
             }
