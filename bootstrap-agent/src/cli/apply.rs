@@ -9,8 +9,8 @@ use recipes::system::linux::Linux;
 use recipes::template::Scope;
 use serde_json::Map;
 
-use super::{BundleArgument, DONE, FAILED, INTERRUPTED, World, complain, fail, fail_with};
-use crate::boot::chain;
+use super::{BundleArgument, DONE, FAILED, INTERRUPTED, REBOOTING, World, complain, fail, fail_with};
+use crate::boot_error::chain;
 use crate::report::{Format, Reporter};
 use crate::signals::Stop;
 use crate::unpack;
@@ -55,6 +55,7 @@ impl Apply {
         stop.also(machine.interrupter());
         let mut reporter = Reporter::new(self.format, io::stdout());
         match converge(&resolved, &mut machine, Files::InTurn, &mut |event| reporter.event(&event)) {
+            Ok(summary) if summary.rebooting => REBOOTING,
             Ok(_) => DONE,
             Err(error) => {
                 let code = fail(&error);

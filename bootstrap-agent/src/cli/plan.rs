@@ -10,7 +10,7 @@ use recipes::template::Scope;
 use serde_json::Map;
 
 use super::{BundleArgument, CHANGES, DONE, FAILED, complain, fail, fail_with};
-use crate::boot::chain;
+use crate::boot_error::chain;
 use crate::report::Format;
 use crate::unpack;
 
