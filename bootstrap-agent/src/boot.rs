@@ -371,7 +371,7 @@ impl<'a, W: Write> Boot<'a, W> {
             .resolve(machine.host(), &values.scope())
             .map_err(|problems| BootError::new("render", problems.to_string()))?;
         self.stop.also(machine.interrupter());
-        let Self { reporter, locks, status, file, .. } = self;
+        let Self { reporter, locks, status, file, stop, .. } = self;
         let mut events = |event: Event| {
             if let Event::Committed { .. } = event {
                 status.state = State::Committed;
@@ -385,9 +385,12 @@ impl<'a, W: Write> Boot<'a, W> {
             }
             reporter.event(&event);
         };
-        converge(&resolved, &mut machine, Files::Together, &mut events)
-            .map(drop)
-            .map_err(|error| BootError::of_run(&error))
+        let result = converge(&resolved, &mut machine, Files::Together, &mut events);
+        // A reboot may tell this process to stop while it is asked for; otherwise it was refused.
+        if result.is_err() && status.state == State::Rebooting && !stop.is_told() {
+            status.state = State::Committed;
+        }
+        result.map(drop).map_err(|error| BootError::of_run(&error))
     }
 
     /// Runs a step and remembers how long it took.

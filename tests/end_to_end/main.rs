@@ -8,6 +8,7 @@ mod interrupted;
 mod invariants;
 mod kinds;
 mod library;
+mod reboot;
 
 /// What a test comes to. It ends with the first thing that goes wrong.
 type Outcome = Result<(), Box<dyn std::error::Error>>;
