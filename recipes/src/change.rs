@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use similar::TextDiff;
 
+use crate::duration::Span;
 use crate::op::{Before, Content, Input, Op, UnitAction, UserRequest, WriteFile};
 use crate::system::Why;
 
@@ -132,6 +133,10 @@ impl From<&Op> for Change {
                 Update,
                 format!("set {key} = {value} in the kernel (is {})", before.as_deref().unwrap_or("unset")),
             ),
+            Op::Reboot => Self::new(Run, "reboot the host, and go on after that"),
+            Op::WaitFor { condition, within } => {
+                Self::new(Run, format!("wait until {condition}, at most {}", Span(*within)))
+            }
             Op::Run(command) => match &command.input {
                 Input::Script { text, .. } => {
                     let interpreter = command.argv.split_last().map_or(&[][..], |(_, words)| words).join(" ");
@@ -231,9 +236,12 @@ fn unit(name: &str, action: UnitAction) -> Change {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::op::{Command, PackageRequest, Upgrades};
     use crate::system::Attributes;
+    use crate::system::condition::Condition;
 
     fn attributes() -> Attributes {
         Attributes { owner: "root".into(), group: "root".into(), mode: 0o644 }
@@ -305,6 +313,11 @@ mod tests {
                 before: Some("60".into()),
             },
             Op::Run(Command::new(["true"])),
+            Op::Reboot,
+            Op::WaitFor {
+                condition: Condition::Exists("/run/app.sock".into()),
+                within: Duration::from_secs(30),
+            },
         ]
         .iter()
         .map(|op| Change::from(op).to_string())
@@ -324,6 +337,8 @@ mod tests {
         + enable nginx.service
         ~ set vm.swappiness = 1 in the kernel (is 60)
         > run true
+        > reboot the host, and go on after that
+        > wait until /run/app.sock exists, at most 30s
         ");
     }
 }

@@ -93,6 +93,12 @@ impl Declaration {
                 "it is done in the order in which it is written, and the run then ends",
                 &mut problems,
             );
+            if let What::Resource { kind, .. } = &declaration.what
+                && kind.name == "reboot"
+            {
+                let problem = Problem::new("a host is not booted anew on an error").at(&declaration.at);
+                problems.push(problem.help("the run would begin again, and fail again"));
+            }
         }
         problems.unless_any(declared)
     }

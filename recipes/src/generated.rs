@@ -261,6 +261,8 @@ const VARIANTS: &[(&str, &[&str])] = &[
             "name: ops, state: absent",
         ],
     ),
+    ("reboot", &["if_exists: /run/reboot-required"]),
+    ("wait_for", &["path: /etc", "path: /nowhere, state: absent"]),
     (
         "systemd_unit",
         &[

@@ -338,6 +338,7 @@ on_error:
         .converge(&mut fake)
         .expect("it converges");
     assert_eq!(done(&fake), "", "nothing failed");
+    insta::assert_snapshot!(Example::recipe("resources: []\non_error: [ { reboot: {} } ]").problems(), @"example/recipe.yaml:2:15: a host is not booted anew on an error; the run would begin again, and fail again");
     insta::assert_snapshot!(Example::recipe("resources: []\non_error: [ { command: { argv: x }, notify: a } ]").problems(), @"
     example/recipe.yaml:2:15: what is done on an error has no `notify`; it is done in the order in which it is written, and the run then ends
     ");

@@ -12,6 +12,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::system::Attributes;
+use crate::system::condition::Condition;
 
 /// One change to a host.
 #[derive(Debug, Clone, PartialEq)]
@@ -122,8 +123,17 @@ pub enum Op {
         /// The value it has.
         before: Option<String>,
     },
+    /// Boots the host anew.
+    Reboot,
     /// Runs a program.
     Run(Command),
+    /// Waits until something holds that other programs bring about.
+    WaitFor {
+        /// What.
+        condition: Condition,
+        /// How long it may take.
+        within: Duration,
+    },
 }
 
 /// A file as it shall be.

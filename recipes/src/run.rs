@@ -209,15 +209,21 @@ impl<'a> Run<'a> {
                 steps[..count].iter().for_each(|step| self.finish(step));
                 steps = &steps[count..];
             }
-            self.handlers(recipe)?;
+            if !self.summary.rebooting {
+                self.handlers(recipe)?;
+            }
+            if self.summary.rebooting {
+                return Ok(self.summary);
+            }
         }
         self.tell_of_commit();
+        self.machine.forget_reboots().map_err(RunError::state)?;
         self.machine.sync().map_err(RunError::state)?;
         Ok(self.summary)
     }
 
     /// Makes the next resource true, together with those behind it that one transaction can do as well.
-    /// Returns how many that were; none if there is none left.
+    /// Returns how many that were; none if there is none left, or if the host is booted anew first.
     fn next_batch(&mut self, steps: &[Step]) -> Result<Option<usize>, RunError> {
         let Some(first) = steps.first() else { return Ok(None) };
         let mut batch = vec![(first, self.plan(first)?)];
@@ -233,6 +239,9 @@ impl<'a> Run<'a> {
         let changing: Vec<&Step> =
             batch.iter().filter(|(_, ops)| !ops.is_empty()).map(|(step, _)| *step).collect();
         self.notify(&changing)?;
+        if let [Op::Reboot] = batch[0].1[..] {
+            return self.reboot(first).map(|()| None);
+        }
         for (step, ops) in batch.iter().filter(|(_, ops)| !ops.is_empty()) {
             let changes = ops.iter().map(Change::from).collect();
             (self.events)(Event::ResourceStarted { resource: step.id.clone(), changes });
@@ -256,13 +265,36 @@ impl<'a> Run<'a> {
         Ok(Some(batch.len()))
     }
 
+    /// Ends the run with a boot, after which the next one goes on. A host that is booted for a resource, and is
+    /// asked to by the same one again, would boot for ever.
+    fn reboot(&mut self, step: &Step) -> Result<(), RunError> {
+        if self.machine.rebooted_for(&step.id).map_err(RunError::state)? {
+            let error = PlanError::impossible_but(
+                "the host was rebooted for this, and it asks for it still",
+                "find out why what asks for it is still there after a boot",
+            );
+            return Err(RunError::planning(step, error));
+        }
+        let changes = vec![Change::from(&Op::Reboot)];
+        (self.events)(Event::ResourceStarted { resource: step.id.clone(), changes });
+        self.machine.remember_reboot(&step.id).map_err(RunError::state)?;
+        self.machine.sync().map_err(RunError::state)?;
+        // Whoever hears of it has to be done with it before the host goes down.
+        (self.events)(Event::Rebooting { resource: step.id.clone() });
+        self.perform(step, &Op::Reboot)?;
+        self.summary.rebooting = true;
+        Ok(())
+    }
+
     fn plan(&self, step: &Step) -> Result<Vec<Op>, RunError> {
         step.resource.plan(self.machine).map_err(|error| RunError::planning(step, error))
     }
 
     fn perform(&mut self, step: &Step, op: &Op) -> Result<(), RunError> {
-        if let Op::Unit { action: UnitAction::Start | UnitAction::Restart | UnitAction::Reload, .. } = op {
-            // What is started may wait for the commit.
+        if let Op::Unit { action: UnitAction::Start | UnitAction::Restart | UnitAction::Reload, .. }
+        | Op::WaitFor { .. } = op
+        {
+            // What is started or waited for may wait for the commit.
             self.tell_of_commit();
         }
         let Self { machine, events, .. } = self;
@@ -317,7 +349,13 @@ impl<'a> Run<'a> {
             if !self.pending.contains(id) {
                 continue;
             }
-            if self.act(step)? {
+            let ops = self.plan(step)?;
+            let is_reboot = ops == [Op::Reboot];
+            if is_reboot && !self.machine.rebooted_for(&step.id).map_err(RunError::state)? {
+                // It stays pending, so that the next run knows what it was booted for.
+                return self.reboot(step);
+            }
+            if !is_reboot && self.act(step, &ops)? {
                 self.summary.handlers += 1;
             }
             self.pending.remove(id);
@@ -327,14 +365,13 @@ impl<'a> Run<'a> {
     }
 
     /// Does what a resource needs, without a proof. Returns whether that was anything.
-    fn act(&mut self, step: &Step) -> Result<bool, RunError> {
-        let ops = self.plan(step)?;
+    fn act(&mut self, step: &Step, ops: &[Op]) -> Result<bool, RunError> {
         if ops.is_empty() {
             return Ok(false);
         }
         let changes = ops.iter().map(Change::from).collect();
         (self.events)(Event::ResourceStarted { resource: step.id.clone(), changes });
-        for op in &ops {
+        for op in ops {
             self.perform(step, op)?;
         }
         let (resource, outcome) = (step.id.clone(), Outcome::Changed);
@@ -350,7 +387,7 @@ impl<'a> Run<'a> {
             recipe.resources.iter().chain(recipe.handlers.iter().map(|(_, step)| step)).any(is_at)
         });
         for step in failed.iter().flat_map(|recipe| &recipe.on_error).flat_map(|steps| steps.iter()) {
-            if let Err(later) = self.act(step) {
+            if let Err(later) = self.plan(step).and_then(|ops| self.act(step, &ops)) {
                 let line = format!("failed: {}", later.in_full());
                 (self.events)(Event::Output { resource: step.id.clone(), line });
             }
@@ -501,6 +538,7 @@ handlers:
                 Event::ResourceFinished { resource, outcome } => format!("{outcome:?} {resource}"),
                 Event::Committed { paths } => format!("committed {paths}"),
                 Event::RunFinished { summary } => format!("{summary:?}"),
+                Event::Rebooting { resource } => format!("rebooting {resource}"),
                 Event::RunFailed { resource, error, .. } => format!("failed {resource:?}: {error}"),
             })
             .collect()
@@ -524,7 +562,7 @@ handlers:
         Changed example: service nginx.service
         start example: handler reload nginx
         Changed example: handler reload nginx
-        Summary { unchanged: 0, changed: 5, handlers: 1 }
+        Summary { unchanged: 0, changed: 5, handlers: 1, rebooting: false }
         ");
         insta::assert_snapshot!(names(&example.run(&mut fake, Files::InTurn).1).join("\n"), @"
         run started
@@ -533,7 +571,7 @@ handlers:
         Unchanged example: user web
         Unchanged example: file /srv/index.html
         Unchanged example: service nginx.service
-        Summary { unchanged: 5, changed: 0, handlers: 0 }
+        Summary { unchanged: 5, changed: 0, handlers: 0, rebooting: false }
         ");
     }
 
@@ -554,7 +592,7 @@ handlers:
         Changed example: service nginx.service
         start example: handler reload nginx
         Changed example: handler reload nginx
-        Summary { unchanged: 0, changed: 5, handlers: 1 }
+        Summary { unchanged: 0, changed: 5, handlers: 1, rebooting: false }
         ");
         assert_eq!(fake.text("/srv/index.html").as_deref(), Some("hello"));
         insta::assert_snapshot!(names(&example.run(&mut fake, Files::Together).1).join("\n"), @"
@@ -565,7 +603,7 @@ handlers:
         Unchanged example: user web
         Unchanged example: file /srv/index.html
         Unchanged example: service nginx.service
-        Summary { unchanged: 5, changed: 0, handlers: 0 }
+        Summary { unchanged: 5, changed: 0, handlers: 0, rebooting: false }
         ");
     }
 
@@ -649,7 +687,7 @@ handlers:
         start example: file /etc/b
         Changed example: file /etc/b
         committed 1
-        Summary { unchanged: 0, changed: 3, handlers: 0 }
+        Summary { unchanged: 0, changed: 3, handlers: 0, rebooting: false }
         ");
     }
 

@@ -10,6 +10,7 @@ mod invariants;
 mod kinds;
 mod language;
 mod library;
+mod reboot;
 mod vendor;
 
 /// What a test comes to. It ends with the first thing that goes wrong.

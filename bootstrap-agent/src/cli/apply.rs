@@ -7,8 +7,8 @@ use recipes::run::{Files, converge};
 use recipes::system::Facts;
 use recipes::system::linux::Linux;
 
-use super::{BundleArgument, DONE, FAILED, INTERRUPTED, Tags, World, complain, fail, fail_with};
-use crate::boot::chain;
+use super::{BundleArgument, DONE, FAILED, INTERRUPTED, REBOOTING, Tags, World, complain, fail, fail_with};
+use crate::boot_error::chain;
 use crate::report::{Format, Reporter};
 use crate::signals::Stop;
 use crate::unpack;
@@ -55,6 +55,7 @@ impl Apply {
         stop.also(machine.interrupter());
         let mut reporter = Reporter::new(self.format, io::stdout());
         match converge(&resolved, &mut machine, Files::InTurn, &mut |event| reporter.event(&event)) {
+            Ok(summary) if summary.rebooting => REBOOTING,
             Ok(_) => DONE,
             Err(error) => {
                 let code = fail(&error);

@@ -29,6 +29,8 @@ pub const DONE: u8 = 0;
 pub const FAILED: u8 = 1;
 /// A plan with `--detailed-exitcode` has changes.
 pub const CHANGES: u8 = 2;
+/// The host is about to reboot, and the run goes on after that (sysexits.h, `EX_TEMPFAIL`).
+pub const REBOOTING: u8 = 75;
 /// The command line was not understood (sysexits.h, `EX_USAGE`).
 pub const USAGE: u8 = 64;
 /// It was told to stop (128 + SIGINT).

@@ -62,6 +62,7 @@ mod part;
 mod permissions;
 mod program;
 mod public_key;
+mod reboot;
 mod reference;
 mod repository;
 mod script;
@@ -78,6 +79,7 @@ mod tmpfiles;
 mod toml;
 mod toml_value;
 mod user;
+mod wait_for;
 
 pub use contents::SECRET_FILES;
 pub use glob::Glob;
@@ -136,6 +138,8 @@ kinds![
     logrotate::Logrotate,
     command::CommandResource,
     script::Script,
+    wait_for::WaitFor,
+    reboot::Reboot,
     assert::Assert,
 ];
 

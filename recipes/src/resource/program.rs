@@ -15,7 +15,7 @@ use crate::words::Words;
 const TIMEOUT: Duration = Duration::from_mins(5);
 
 /// What a program and its guards run in.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Surroundings {
     pub(super) environment: BTreeMap<String, String>,
     pub(super) user: Option<String>,

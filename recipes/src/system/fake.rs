@@ -26,7 +26,13 @@ pub struct Fake {
     /// Guards that succeed.
     succeeding: BTreeSet<Vec<String>>,
     printing: BTreeMap<Vec<String>, String>,
+    /// Addresses that accept connections.
+    accepting: BTreeSet<String>,
+    /// What happens to the host while a run waits.
+    later: Vec<Op>,
     pending: Vec<String>,
+    /// What it is to be booted anew for, each with whether it was.
+    reboots: BTreeMap<String, bool>,
     fail_at: Option<usize>,
     unreadable: BTreeSet<String>,
 }
@@ -75,7 +81,10 @@ impl Fake {
             makes: BTreeMap::new(),
             succeeding: BTreeSet::new(),
             printing: BTreeMap::new(),
+            accepting: BTreeSet::new(),
+            later: Vec::new(),
             pending: Vec::new(),
+            reboots: BTreeMap::new(),
             fail_at: None,
             unreadable: BTreeSet::new(),
         };
@@ -150,6 +159,16 @@ impl Fake {
         self.printing.insert(argv.iter().map(|&word| word.to_owned()).collect(), text.to_owned());
     }
 
+    /// Has an address accept connections.
+    pub fn let_accept(&mut self, address: &str) {
+        self.accepting.insert(address.into());
+    }
+
+    /// Says what happens to the host while a run waits for something.
+    pub fn comes_later(&mut self, op: Op) {
+        self.later.push(op);
+    }
+
     /// Makes the operation with this number, from 0, fail.
     pub fn fail_at(&mut self, operation: usize) {
         self.fail_at = Some(operation);
@@ -158,6 +177,11 @@ impl Fake {
     /// Lets operations succeed again.
     pub fn heal(&mut self) {
         self.fail_at = None;
+    }
+
+    /// Boots it anew.
+    pub fn boots(&mut self) {
+        self.reboots.values_mut().for_each(|was| *was = true);
     }
 
     /// Makes reading a path fail.
@@ -235,6 +259,10 @@ impl Facts for Fake {
         self.state.kernel_parameter(key)
     }
 
+    fn accepts(&self, address: &str) -> Reading<bool> {
+        Ok(Known::Yes(self.accepting.contains(address)))
+    }
+
     fn succeeds(&self, command: &Command) -> Reading<bool> {
         Ok(Known::Yes(self.succeeding.contains(&command.argv)))
     }
@@ -257,6 +285,13 @@ impl Machine for Fake {
         if self.fail_at == Some(self.performed.len()) {
             let what = "do what this test wants to fail".into();
             return Err(PerformError::Io { what, source: io::ErrorKind::StorageFull.into() });
+        }
+        if let Op::WaitFor { condition, within } = op {
+            self.later.iter().for_each(|op| self.state.apply(op));
+            if condition.holds(self)? != Known::Yes(true) {
+                let (what, last) = (condition.to_string(), "nothing came".into());
+                return Err(PerformError::NotSeen { what, within: *within, last });
+            }
         }
         self.state.apply(op);
         if let Op::InstallPackages { packages } = op {
@@ -293,6 +328,20 @@ impl Machine for Fake {
 
     fn remember_handlers(&mut self, handlers: &[String]) -> Result<(), PerformError> {
         self.pending = handlers.to_vec();
+        Ok(())
+    }
+
+    fn rebooted_for(&self, resource: &str) -> Result<bool, PerformError> {
+        Ok(self.reboots.get(resource) == Some(&true))
+    }
+
+    fn remember_reboot(&mut self, resource: &str) -> Result<(), PerformError> {
+        self.reboots.insert(resource.into(), false);
+        Ok(())
+    }
+
+    fn forget_reboots(&mut self) -> Result<(), PerformError> {
+        self.reboots.clear();
         Ok(())
     }
 

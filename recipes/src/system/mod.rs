@@ -7,6 +7,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use serde_json::Value as Json;
 use crate::op::{Command, Op, Upgrades};
 
 pub mod accounts;
+pub mod condition;
 pub mod fake;
 pub mod linux;
 pub mod live;
@@ -47,6 +49,8 @@ pub trait Facts {
     fn active(&self, unit: &str) -> Reading<bool>;
     /// The value that the running kernel has for a sysctl key; `None` if it does not know the key.
     fn kernel_parameter(&self, key: &str) -> Reading<Option<String>>;
+    /// Whether something accepts TCP connections at an address, `HOST:PORT`.
+    fn accepts(&self, address: &str) -> Reading<bool>;
     /// Whether a command that only looks ends with 0.
     fn succeeds(&self, command: &Command) -> Reading<bool>;
     /// What a command that only looks prints on its standard output. It fails if the command does.
@@ -84,6 +88,24 @@ pub trait Machine: Facts {
     /// # Errors
     /// When they cannot be written down.
     fn remember_handlers(&mut self, handlers: &[String]) -> Result<(), PerformError>;
+
+    /// Whether this host was booted anew for a resource since a run last came to its end.
+    ///
+    /// # Errors
+    /// When what an earlier run left cannot be read.
+    fn rebooted_for(&self, resource: &str) -> Result<bool, PerformError>;
+
+    /// Remembers on the host that it is about to be booted anew for a resource.
+    ///
+    /// # Errors
+    /// When it cannot be written down.
+    fn remember_reboot(&mut self, resource: &str) -> Result<(), PerformError>;
+
+    /// Forgets what the host was booted anew for, because a run came to its end.
+    ///
+    /// # Errors
+    /// When that cannot be written down.
+    fn forget_reboots(&mut self) -> Result<(), PerformError>;
 
     /// Makes everything performed so far survive a power cut.
     ///
@@ -192,6 +214,16 @@ pub enum PerformError {
         outcome: String,
         /// The last lines it printed.
         output: Vec<String>,
+    },
+    /// What was waited for did not come.
+    #[error("not seen within {}: {what} ({last})", crate::duration::Span(*within))]
+    NotSeen {
+        /// What was to be seen.
+        what: String,
+        /// How long it was waited for.
+        within: Duration,
+        /// What was seen last.
+        last: String,
     },
     /// A file that is not valid was not put in place.
     #[error("the new `{}` is not valid", path.display())]

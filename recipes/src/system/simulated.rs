@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::condition::Condition;
 use super::units::enable_links;
 use super::{Attributes, Entry, EntryKind, Facts, Group, Host, Known, Reading, User, Why};
 use crate::op::{Command, Content, Op, UnitAction, Upgrades, UserRequest};
@@ -80,6 +81,8 @@ impl<'a> Simulated<'a> {
             }
             Op::UpgradePackages { .. } => "upgrading packages brings it".into(),
             Op::Run(command) => format!("`{command}` makes it"),
+            Op::Reboot => "the boot brings it".into(),
+            Op::WaitFor { condition, .. } => format!("it comes while the run waits until {condition}"),
             Op::Unit { name, action: UnitAction::Start | UnitAction::Restart } => {
                 format!("starting {name} makes it")
             }
@@ -162,7 +165,14 @@ impl<'a> Simulated<'a> {
             Op::SetKernelParameter { key, value, .. } => {
                 self.kernel.insert(key.clone(), value.clone());
             }
-            Op::Run(_) => {}
+            Op::WaitFor { condition, .. } => match condition {
+                Condition::Absent(path) => self.remove(path),
+                Condition::Running(unit) => drop(self.active.insert(unit.clone(), true)),
+                Condition::Stopped(unit) => drop(self.active.insert(unit.clone(), false)),
+                // Of what comes to be at a path, its kind and owner are not known.
+                Condition::Exists(_) | Condition::Tcp { .. } | Condition::Succeeds(_) => {}
+            },
+            Op::Run(_) | Op::Reboot => {}
         }
     }
 
@@ -359,6 +369,13 @@ impl Facts for Simulated<'_> {
         match self.kernel.get(key) {
             Some(value) => Ok(Known::Yes(Some(value.clone()))),
             None => self.base.map_or(Ok(Known::Yes(None)), |base| base.kernel_parameter(key)),
+        }
+    }
+
+    fn accepts(&self, address: &str) -> Reading<bool> {
+        match self.base {
+            Some(base) if self.guards == Guards::Run && !self.changed => base.accepts(address),
+            _ => Ok(Known::Unknown(Why(format!("{address} accepts connections")))),
         }
     }
 

@@ -283,6 +283,25 @@ pub(super) const CASES: &[Case] = &[
         ],
     },
     Case {
+        kind: "wait_for",
+        resources: "
+- command: { argv: [sh, -ec, 'systemd-run --collect sh -ec \"sleep 1; touch /srv/probe/late\"; touch /srv/probe/asked'], creates: /srv/probe/asked }
+- wait_for: { path: /srv/probe/late, within: 20s }
+- wait_for: { service: probe }
+- wait_for: { command: test -e /srv/probe/late }
+",
+        checks: &["test -e /srv/probe/late"],
+    },
+    Case {
+        kind: "reboot",
+        // It would end the bake: this file is on every builder, and on no host. That a host reboots, and once, is
+        // tested in reboot.rs.
+        resources: "
+- reboot: { if_exists: /run/baker-builder }
+",
+        checks: &[],
+    },
+    Case {
         kind: "cron",
         resources: "
 # Cron runs it when it starts, so it is seen that it reads the file, and what it makes of `%`.

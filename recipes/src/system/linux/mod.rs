@@ -26,6 +26,7 @@ mod read_only;
 mod state;
 mod tree;
 mod units;
+mod wait;
 
 pub use process::Interrupter;
 use tree::Tree;
@@ -159,6 +160,7 @@ impl Linux {
             Op::Unit { .. } => {
                 self.caches.active_units.take();
             }
+            Op::WaitFor { .. } | Op::Reboot => self.forget_what_passes(),
             Op::InstallPackages { .. }
             | Op::RemovePackages { .. }
             | Op::UpgradePackages { .. }
@@ -174,6 +176,13 @@ impl Linux {
     /// Who changes the host anyway, or throws it away, trusts what only looks even if it cannot be held.
     fn trusts_guards(&self) -> bool {
         self.lock.is_some() || self.host.mode == Mode::Bake
+    }
+
+    /// Forgets what may change by itself.
+    fn forget_what_passes(&mut self) {
+        self.caches.active_units.take();
+        self.caches.guards.take();
+        self.caches.accounts.take();
     }
 
     fn needs_booted_root(&self, what: &str) -> Result<(), PerformError> {
@@ -282,6 +291,10 @@ impl Facts for Linux {
         }
     }
 
+    fn accepts(&self, address: &str) -> Reading<bool> {
+        Ok(Known::Yes(wait::accepts(address)))
+    }
+
     fn succeeds(&self, command: &Command) -> Reading<bool> {
         let what = command.to_string();
         let key = format!("{command:?}");
@@ -356,6 +369,18 @@ impl Machine for Linux {
         state::remember_handlers(&self.tree, handlers)
     }
 
+    fn rebooted_for(&self, resource: &str) -> Result<bool, PerformError> {
+        state::rebooted_for(&self.tree, resource)
+    }
+
+    fn remember_reboot(&mut self, resource: &str) -> Result<(), PerformError> {
+        state::remember_reboot(&self.tree, resource)
+    }
+
+    fn forget_reboots(&mut self) -> Result<(), PerformError> {
+        state::remove(&self.tree, state::REBOOTS)
+    }
+
     fn sync(&mut self) -> Result<(), PerformError> {
         self.tree.sync().map_err(failed("synchronise the file system"))
     }
@@ -420,6 +445,16 @@ impl Linux {
                 let path = kernel_path(key);
                 std::fs::write(&path, value)
                     .map_err(failed(format!("set `{key}` to `{value}` in the kernel")))
+            }
+            Op::Reboot => {
+                self.needs_booted_root("reboot")?;
+                // It is not for somebody who is logged in to hold up the run.
+                let words = ["systemctl", "--no-wall", "--check-inhibitors=no", "reboot"];
+                self.runner.run(&Command::new(words), output)
+            }
+            Op::WaitFor { condition, within } => {
+                self.needs_booted_root("wait")?;
+                wait::wait_until(self, condition, *within)
             }
             Op::Run(command) => {
                 self.needs_booted_root("run a command")?;
