@@ -232,6 +232,14 @@ const VARIANTS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "yaml",
+        &[
+            "path: /etc/x.yaml, key: a.b, value: 1, create: true",
+            "path: /etc/x.yaml, key: a.b, value: [x], create: true",
+            "path: /etc/x.yaml, key: a.b, state: absent",
+        ],
+    ),
+    (
         "permissions",
         &["path: /srv/tree, file_mode: \"0640\"", "path: /srv/tree, file_mode: \"0600\", owner: have"],
     ),

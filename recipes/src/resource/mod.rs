@@ -76,6 +76,10 @@ mod tmpfiles;
 mod toml;
 mod toml_value;
 mod user;
+mod yaml;
+mod yaml_text;
+mod yaml_tree;
+mod yaml_value;
 
 pub use contents::SECRET_FILES;
 pub use glob::Glob;
@@ -109,6 +113,7 @@ kinds![
     ini::Ini,
     json::JsonKey,
     toml::TomlKey,
+    yaml::YamlKey,
     permissions::Permissions,
     absent::Absent,
     user::User,

@@ -183,7 +183,7 @@ mod tests {
             for field in fields {
                 assert!(!field.doc.is_empty(), "{kind}: {} is documented", field.name);
                 // What a file of data may have as a value is for the program that reads it.
-                let is_data = ["json", "toml"].contains(&kind) && field.name == "value";
+                let is_data = ["json", "toml", "yaml"].contains(&kind) && field.name == "value";
                 assert_eq!(field.takes == "any value", is_data, "{kind}: {} says what it takes", field.name);
             }
         }

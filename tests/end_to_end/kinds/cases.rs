@@ -421,6 +421,19 @@ pub(super) const CASES: &[Case] = &[
         ],
     },
     Case {
+        kind: "yaml",
+        resources: "
+- command: { argv: [sh, -ec, 'printf \"# kept\\nserver:\\n    port: 1 # here\\n    old: true\\n# other\\nother:\\n\" > /srv/probe/conf.yml'], creates: /srv/probe/conf.yml }
+- yaml: { path: /srv/probe/conf.yml, key: server.port, value: 8080 }
+- yaml: { path: /srv/probe/conf.yml, key: server.names, value: [a, \"yes\"] }
+- yaml: { path: /srv/probe/conf.yml, key: server.old, state: absent }
+- yaml: { path: /srv/probe/conf.yml, key: other.deep, value: \"0644\" }
+",
+        checks: &[
+            "printf '# kept\\nserver:\\n    port: 8080 # here\\n    names:\\n        - a\\n        - \"yes\"\\n# other\\nother:\\n    deep: \"0644\"\\n' | cmp - /srv/probe/conf.yml",
+        ],
+    },
+    Case {
         kind: "permissions",
         resources: "
 - command: { argv: [sh, -ec, 'mkdir -p /srv/probe/tree/deep; echo k > /srv/probe/tree/deep/key'], creates: /srv/probe/tree/deep/key }
