@@ -232,6 +232,13 @@ const VARIANTS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "archive",
+        &[
+            "path: /srv/unpacked, source: a.tar",
+            "path: /srv/unpacked, source: a.tar, strip_components: 1, owner: have",
+        ],
+    ),
+    (
         "yaml",
         &[
             "path: /etc/x.yaml, key: a.b, value: 1, create: true",

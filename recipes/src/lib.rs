@@ -53,6 +53,7 @@
 //! ```
 
 pub mod ahead;
+mod archive;
 pub mod bundle;
 pub mod change;
 pub mod check;

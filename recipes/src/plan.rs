@@ -179,10 +179,10 @@ pub(crate) fn is_of_apt(path: &Path) -> bool {
 }
 
 /// Whether what comes after an operation may be about what only performing it makes: a command may make
-/// anything, and a file system that is mounted covers what was at its path.
+/// anything, so may an archive, and a file system that is mounted covers what was at its path.
 pub(crate) fn is_barrier(op: &Op) -> bool {
     match op {
-        Op::Run(_) => true,
+        Op::Run(_) | Op::Unpack(_) => true,
         Op::Unit { name, action: UnitAction::Start } => {
             name.rsplit_once('.').is_some_and(|(_, suffix)| suffix == "mount")
         }

@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::ValueTree;
+use tar::EntryType::{Regular, Symlink};
 
+use crate::archive::samples;
 use crate::change::{Change, ChangeKind};
 use crate::generated::{Generated, recipe, text};
 use crate::op::{Before, Content, Op, Upgrades, UserRequest, WriteFile};
@@ -31,6 +33,7 @@ fn example(resources: &[(Generated, bool)]) -> Example {
     text += "handlers:\n  reload: { service: { name: handled, state: reloaded } }\n";
     Example::recipe(&text)
         .file("key.asc", KEY)
+        .bytes("a.tar", &samples::tar(&[(Regular, "a/b", "x"), (Symlink, "a/c", "b")]))
         .template("open.tera", "{{ inputs.word }} {{ facts.arch }}\n")
         .template("secret.tera", "p={{ secrets.password }}\n")
         .secret("hunter2")

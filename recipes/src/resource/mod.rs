@@ -20,6 +20,8 @@ use crate::template::Scope;
 
 mod absent;
 mod alternatives;
+mod archive;
+mod archive_compare;
 mod assert;
 mod authorized_key;
 mod block;
@@ -107,6 +109,7 @@ kinds![
     file::File,
     template::Template,
     directory::Directory,
+    archive::ArchiveFields,
     symlink::Symlink,
     line::Line,
     block::Block,

@@ -81,7 +81,7 @@ pub(super) const CASES: &[Case] = &[
         kind: "package",
         resources: "
 - package: { name: \"{{ item }}\" }
-  for_each: [cron, grub2-common, jq, kmod, locales, logrotate, nano, openssh-client, sudo, tzdata, vim-tiny, probe-pinned]
+  for_each: [cron, grub2-common, jq, xz-utils, zstd, kmod, locales, logrotate, nano, openssh-client, sudo, tzdata, vim-tiny, probe-pinned]
 ",
         checks: &[
             "test \"$(dpkg-query -Wf '${db:Status-Abbrev}${Version}' probe-pinned)\" = 'hi 1.0'",
@@ -418,6 +418,20 @@ pub(super) const CASES: &[Case] = &[
         checks: &[
             "head -n1 /srv/probe/conf.toml | grep -qx '# kept'",
             "grep -qx 'port = 8080 # here' /srv/probe/conf.toml; grep -qx 'names = \\[\"a\", \"b\"\\]' /srv/probe/conf.toml",
+        ],
+    },
+    Case {
+        kind: "archive",
+        resources: "
+- command:
+    argv: [sh, -ec, 'mkdir -p /srv/packed/app-1/bin; cd /srv/packed; echo run > app-1/bin/run; chmod 4750 app-1/bin/run; ln -s bin/run app-1/link; ln app-1/bin/run app-1/bin/same; echo no > app-1/notes; for how in gzip xz zstd; do tar --create --$how --owner=daemon --file app.$how app-1; done']
+    creates: /srv/packed/app.zstd
+- archive: { path: \"/srv/unpacked/{{ item }}\", host_path: \"/srv/packed/app.{{ item }}\", strip_components: 1, exclude: [notes], group: adm }
+  for_each: [gzip, xz, zstd]
+",
+        checks: &[
+            "cd /srv/unpacked; for how in gzip xz zstd; do test \"$(stat -c '%U %G %a %F' $how/bin/run)\" = 'root adm 750 regular file'; done",
+            "cd /srv/unpacked; for how in gzip xz zstd; do cmp $how/bin/run /srv/packed/app-1/bin/run; cmp $how/bin/same $how/bin/run; test $(readlink $how/link) = bin/run; test ! -e $how/notes; done",
         ],
     },
     Case {
