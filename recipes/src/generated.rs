@@ -262,6 +262,14 @@ const VARIANTS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "swap",
+        &[
+            "path: /srv/swap, size: 1M",
+            "path: /srv/swap, size: 1M, priority: 1",
+            "path: /srv/swap, state: absent",
+        ],
+    ),
+    (
         "sudo",
         &[
             "name: ops, groups: [have], commands: [ALL]",

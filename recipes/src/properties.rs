@@ -102,6 +102,12 @@ fn host(bakes: bool, lines: &[String]) -> Fake {
         fake.package_brings(&format!("p{i}"), vec![write(&format!("/etc/p{i}/own.conf"), "as packaged\n")]);
         fake.command_makes(&["make", &i.to_string()], vec![write(&format!("/run/made{i}"), "")]);
     }
+    let page = format!("{}SWAPSPACE2", "\0".repeat(4086));
+    let mut swap = write("/srv/swap", &(page + &"\0".repeat((1 << 20) - 4096)));
+    if let Op::WriteFile(write) = &mut swap {
+        write.attributes.mode = 0o600;
+    }
+    fake.command_makes(&["mkswap", "/srv/swap"], vec![swap]);
     fake.can_upgrade("q0", Upgrades::Security);
     fake.can_upgrade("q1", Upgrades::All);
     fake.apply(&Op::SetKernelParameter { key: "net.key0".into(), value: "1".into(), before: None });

@@ -68,6 +68,7 @@ mod repository;
 mod sections;
 mod service;
 mod sudo;
+mod swap;
 mod symlink;
 mod sysctl;
 mod systemd_unit;
@@ -133,6 +134,7 @@ kinds![
     kernel_module::KernelModule,
     kernel_parameter::KernelParameter,
     mount::Mount,
+    swap::Swap,
     hostname::Hostname,
     hosts_entry::HostsEntry,
     timezone::Timezone,

@@ -10,6 +10,7 @@ use super::glob::{Glob, RelativeGlob};
 use super::keys::KeyPath;
 use super::schemas;
 use super::sections::{Ordered, Values};
+use super::swap::Size;
 use crate::duration::Span;
 use crate::words::Words;
 
@@ -66,6 +67,7 @@ written_as! {
     PackageName: "name of a package",
     PartName: "name of a file, without a dot",
     RelativeGlob: "path below it with `*`, `?` and `**`",
+    Size: "number with `M`, `G` or `T`",
     Span: "duration, such as `30s`",
     Values: "string, number, boolean, or a list of them",
     Words: "words of a command, as a list or one string",

@@ -435,6 +435,18 @@ pub(super) const CASES: &[Case] = &[
         ],
     },
     Case {
+        kind: "swap",
+        resources: "
+- swap: { path: /srv/swapfile, size: 2M, priority: 5 }
+",
+        // A container has no kernel to swap with: what can be seen is that the host would.
+        checks: &[
+            "test \"$(stat -c '%U %G %a %s' /srv/swapfile)\" = 'root root 600 2097152'; swaplabel /srv/swapfile | grep -q ^UUID",
+            "test \"$(blkid --probe --match-tag TYPE --output value /srv/swapfile)\" = swap",
+            "findmnt --verify --fstab; grep -qx '/srv/swapfile none swap sw,pri=5 0 0' /etc/fstab; ! grep -q swapfile /proc/swaps",
+        ],
+    },
+    Case {
         kind: "yaml",
         resources: "
 - command: { argv: [sh, -ec, 'printf \"# kept\\nserver:\\n    port: 1 # here\\n    old: true\\n# other\\nother:\\n\" > /srv/probe/conf.yml'], creates: /srv/probe/conf.yml }
