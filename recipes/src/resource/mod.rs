@@ -80,6 +80,8 @@ mod toml;
 mod toml_value;
 mod user;
 mod yaml;
+#[cfg(test)]
+mod yaml_properties;
 mod yaml_text;
 mod yaml_tree;
 mod yaml_value;
