@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use similar::TextDiff;
 
 use crate::duration::Span;
-use crate::op::{Before, Content, Input, Op, UnitAction, UserRequest, WriteFile};
+use crate::op::{Before, Content, Input, Op, UnitAction, Unpack, Unpacking, UserRequest, WriteFile};
 use crate::system::Why;
 
 /// One change as a reader of a plan sees it.
@@ -97,6 +97,7 @@ impl From<&Op> for Change {
             Op::Remove { path, directory: true } => {
                 Self::new(Remove, format!("remove {} and everything in it", path.display()))
             }
+            Op::Unpack(unpacked) => unpack(unpacked),
             Op::InstallPackages { packages } => {
                 let names: Vec<String> = packages
                     .iter()
@@ -198,6 +199,28 @@ fn diff(path: &Path, before: Option<&Content>, after: &Content) -> Option<String
     let old_name = if before.is_some() { path.display().to_string() } else { "/dev/null".into() };
     let diff = TextDiff::from_lines(old, new);
     Some(diff.unified_diff().header(&old_name, &path.display().to_string()).to_string())
+}
+
+/// Of more paths nobody reads each; the plan then counts the rest.
+const MOST_PATHS: usize = 20;
+
+fn unpack(Unpack { archive, path, changes, unchanged, .. }: &Unpack) -> Change {
+    let created = changes.values().filter(|what| **what == Unpacking::Create).count();
+    let counts = [(created, "new"), (changes.len() - created, "changed"), (*unchanged, "unchanged")];
+    let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    let counts = counts.collect::<Vec<_>>().join(", ");
+    let mut list: String = changes
+        .iter()
+        .take(MOST_PATHS)
+        .map(|(path, what)| {
+            format!("{} {}\n", if *what == Unpacking::Create { '+' } else { '~' }, path.display())
+        })
+        .collect();
+    if changes.len() > MOST_PATHS {
+        list.push_str(&format!("and {} more\n", changes.len() - MOST_PATHS));
+    }
+    let kind = if created == changes.len() { ChangeKind::Create } else { ChangeKind::Update };
+    Change { kind, summary: format!("unpack {archive} into {} ({counts})", path.display()), diff: Some(list) }
 }
 
 fn number(id: Option<u32>) -> String {

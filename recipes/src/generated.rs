@@ -232,6 +232,21 @@ const VARIANTS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "archive",
+        &[
+            "path: /srv/unpacked, source: a.tar",
+            "path: /srv/unpacked, source: a.tar, strip_components: 1, owner: have",
+        ],
+    ),
+    (
+        "yaml",
+        &[
+            "path: /etc/x.yaml, key: a.b, value: 1, create: true",
+            "path: /etc/x.yaml, key: a.b, value: [x], create: true",
+            "path: /etc/x.yaml, key: a.b, state: absent",
+        ],
+    ),
+    (
         "permissions",
         &["path: /srv/tree, file_mode: \"0640\"", "path: /srv/tree, file_mode: \"0600\", owner: have"],
     ),
@@ -251,6 +266,14 @@ const VARIANTS: &[(&str, &[&str])] = &[
         &[
             "content: \"#!/bin/sh\\nmake 0\", creates: /run/made0",
             "content: x, interpreter: make, creates: /etc",
+        ],
+    ),
+    (
+        "swap",
+        &[
+            "path: /srv/swap, size: 1M",
+            "path: /srv/swap, size: 1M, priority: 1",
+            "path: /srv/swap, state: absent",
         ],
     ),
     (

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +52,8 @@ pub enum Op {
         /// Whether it is a directory.
         directory: bool,
     },
+    /// Unpacks what an archive has and the host has not, each file whole or not at all.
+    Unpack(Unpack),
     /// Installs packages in one transaction.
     InstallPackages {
         /// Which.
@@ -151,6 +154,60 @@ pub struct WriteFile {
     pub before: Before,
 }
 
+/// An archive as it shall be unpacked. What is in it is read when the operation is performed, so that it is
+/// never in memory as a whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unpack {
+    /// What is unpacked.
+    pub archive: Archive,
+    /// The folder that it is unpacked into.
+    pub path: PathBuf,
+    /// How many names at the start of each path in the archive are left out.
+    pub strip_components: usize,
+    /// The owner of all that is in it.
+    pub owner: String,
+    /// The group of all that is in it.
+    pub group: String,
+    /// What is done at each path below the folder that is not as in the archive.
+    pub changes: BTreeMap<PathBuf, Unpacking>,
+    /// How many paths are as in the archive already.
+    pub unchanged: usize,
+}
+
+/// Where an archive is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Archive {
+    /// In the recipe.
+    Content {
+        /// What it is called there.
+        name: String,
+        /// Its bytes.
+        content: Content,
+    },
+    /// On the host.
+    File(PathBuf),
+}
+
+impl fmt::Display for Archive {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Content { name, .. } => formatter.write_str(name),
+            Self::File(path) => path.display().fmt(formatter),
+        }
+    }
+}
+
+/// What is done at a path that an archive has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unpacking {
+    /// It is made.
+    Create,
+    /// It takes the place of what is there.
+    Replace,
+    /// It gets owner, group and mode.
+    SetAttributes,
+}
+
 /// What a write replaces.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Before {
@@ -190,6 +247,11 @@ impl Content {
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The bytes, to be read in pieces; they are not copied.
+    pub(crate) fn reader(&self) -> Cursor<Arc<[u8]>> {
+        Cursor::new(Arc::clone(&self.bytes))
     }
 
     /// Whether they must never be shown.

@@ -174,10 +174,11 @@ pub(crate) fn is_of_apt(path: &Path) -> bool {
 }
 
 /// Whether what comes after an operation may be about what only performing it makes: a command may make
-/// anything, what is waited for may bring anything, a boot empties `/run`, and a file system that is mounted covers what was at its path.
+/// anything, so may an archive, what is waited for may bring anything, a boot empties `/run`, and a file system
+/// that is mounted covers what was at its path.
 pub(crate) fn is_barrier(op: &Op) -> bool {
     match op {
-        Op::Run(_) | Op::WaitFor { .. } | Op::Reboot => true,
+        Op::Run(_) | Op::Unpack(_) | Op::WaitFor { .. } | Op::Reboot => true,
         Op::Unit { name, action: UnitAction::Start } => {
             name.rsplit_once('.').is_some_and(|(_, suffix)| suffix == "mount")
         }

@@ -51,6 +51,11 @@ impl Example {
         self
     }
 
+    pub(crate) fn bytes(self, name: &str, bytes: &[u8]) -> Self {
+        self.put(&format!("files/{name}"), bytes);
+        self
+    }
+
     /// The inputs given, as YAML.
     pub(crate) fn inputs(mut self, text: &str) -> Self {
         self.inputs = text.into();
@@ -69,10 +74,10 @@ impl Example {
         self
     }
 
-    fn put(&self, name: &str, text: &str) {
+    fn put(&self, name: &str, content: impl AsRef<[u8]>) {
         let path = self.folder.path().join("example").join(name);
         fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
-        fs::write(path, text).expect("written");
+        fs::write(path, content).expect("written");
     }
 
     pub(crate) fn load(&self) -> Result<Arc<Recipe>, Problems> {

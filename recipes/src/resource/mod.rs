@@ -20,6 +20,8 @@ use crate::template::Scope;
 
 mod absent;
 mod alternatives;
+mod archive;
+mod archive_compare;
 mod assert;
 mod authorized_key;
 mod block;
@@ -69,6 +71,7 @@ mod script;
 mod sections;
 mod service;
 mod sudo;
+mod swap;
 mod symlink;
 mod sysctl;
 mod systemd_unit;
@@ -80,6 +83,12 @@ mod toml;
 mod toml_value;
 mod user;
 mod wait_for;
+mod yaml;
+#[cfg(test)]
+mod yaml_properties;
+mod yaml_text;
+mod yaml_tree;
+mod yaml_value;
 
 pub use contents::SECRET_FILES;
 pub use glob::Glob;
@@ -107,12 +116,14 @@ kinds![
     file::File,
     template::Template,
     directory::Directory,
+    archive::ArchiveFields,
     symlink::Symlink,
     line::Line,
     block::Block,
     ini::Ini,
     json::JsonKey,
     toml::TomlKey,
+    yaml::YamlKey,
     permissions::Permissions,
     absent::Absent,
     user::User,
@@ -129,6 +140,7 @@ kinds![
     kernel_module::KernelModule,
     kernel_parameter::KernelParameter,
     mount::Mount,
+    swap::Swap,
     hostname::Hostname,
     hosts_entry::HostsEntry,
     timezone::Timezone,

@@ -10,6 +10,7 @@ use super::glob::{Glob, RelativeGlob};
 use super::keys::KeyPath;
 use super::schemas;
 use super::sections::{Ordered, Values};
+use super::swap::Size;
 use crate::duration::Span;
 use crate::system::Host;
 use crate::words::Words;
@@ -67,6 +68,7 @@ written_as! {
     PackageName: "name of a package",
     PartName: "name of a file, without a dot",
     RelativeGlob: "path below it with `*`, `?` and `**`",
+    Size: "number with `M`, `G` or `T`",
     Span: "duration, such as `30s`",
     Values: "string, number, boolean, or a list of them",
     Words: "words of a command, as a list or one string",
@@ -197,7 +199,7 @@ mod tests {
             for field in fields {
                 assert!(!field.doc.is_empty(), "{kind}: {} is documented", field.name);
                 // What a file of data may have as a value is for the program that reads it.
-                let is_data = ["json", "toml"].contains(&kind) && field.name == "value";
+                let is_data = ["json", "toml", "yaml"].contains(&kind) && field.name == "value";
                 assert_eq!(field.takes == "any value", is_data, "{kind}: {} says what it takes", field.name);
             }
         }

@@ -1,7 +1,7 @@
 //! A host in memory, for tests: of this crate, and of whatever is built on it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::io::{self, Cursor};
 use std::path::Path;
 
 use super::live::{Live, Virtualization};
@@ -10,7 +10,8 @@ use super::{
     Attributes, Entry, Facts, FactsError, Group, Host, Known, Machine, Mode, Os, PackageManager,
     PerformError, Reading, User,
 };
-use crate::op::{Before, Command, Content, Op, Upgrades, WriteFile};
+use crate::archive::{ItemKind, walk};
+use crate::op::{Archive, Before, Command, Content, Op, Unpack, Upgrades, WriteFile};
 
 /// A machine without a machine: operations change maps, and can be made to fail.
 pub struct Fake {
@@ -197,6 +198,51 @@ impl Fake {
         }
     }
 
+    fn unpack(&mut self, unpack: &Unpack) -> Result<(), PerformError> {
+        let file = match &unpack.archive {
+            Archive::Content { content, .. } => Some(content.bytes().to_vec()),
+            Archive::File(path) => match self.content(path)? {
+                Known::Yes(bytes) => bytes,
+                Known::Unknown(_) => None,
+            },
+        };
+        let file = Box::new(Cursor::new(file.unwrap_or_default()));
+        let is_wanted = |path: &Path| unpack.changes.contains_key(path);
+        let state = &mut self.state;
+        let walked = walk(file, unpack.strip_components, &is_wanted, &mut |item| {
+            let path = unpack.path.join(&item.path);
+            let (owner, group) = (unpack.owner.clone(), unpack.group.clone());
+            let attributes = Attributes { owner, group, mode: item.mode };
+            let write = |bytes: Vec<u8>| {
+                Op::WriteFile(WriteFile {
+                    path: path.clone(),
+                    content: Content::new(bytes),
+                    attributes: attributes.clone(),
+                    validate: None,
+                    before: Before::Absent,
+                })
+            };
+            match item.kind {
+                ItemKind::File(content) => {
+                    let mut bytes = Vec::new();
+                    content.read_to_end(&mut bytes)?;
+                    state.apply(&write(bytes));
+                }
+                ItemKind::HardLink(target) => {
+                    if let Ok(Known::Yes(Some(bytes))) = state.content(&unpack.path.join(target)) {
+                        state.apply(&write(bytes));
+                    }
+                }
+                ItemKind::Symlink(target) => state.apply(&Op::CreateSymlink { path, target, before: None }),
+                ItemKind::Parent | ItemKind::Directory => {
+                    state.apply(&Op::CreateDirectory { path, attributes });
+                }
+            }
+            Ok::<_, io::Error>(())
+        });
+        walked.map_err(|stop| PerformError::Unsupported(format!("failed to unpack: {stop:?}")))
+    }
+
     fn readable(&self, path: &Path) -> Result<(), FactsError> {
         if self.unreadable.contains(path.to_string_lossy().as_ref()) {
             let what = format!("`{}`", path.display());
@@ -293,7 +339,10 @@ impl Machine for Fake {
                 return Err(PerformError::NotSeen { what, within: *within, last });
             }
         }
-        self.state.apply(op);
+        match op {
+            Op::Unpack(unpack) => self.unpack(unpack)?,
+            op => self.state.apply(op),
+        }
         if let Op::InstallPackages { packages } = op {
             for brought in packages.iter().filter_map(|package| self.brings.get(&package.name)).flatten() {
                 self.state.apply(brought);

@@ -5,7 +5,7 @@
 //! ([`simulated::Simulated`]), or of one that exists only in memory ([`fake::Fake`]).
 
 use std::fmt;
-use std::io;
+use std::io::{self, Cursor};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use crate::archive::ReadSeek;
 use crate::op::{Command, Op, Upgrades};
 
 pub mod accounts;
@@ -31,6 +32,11 @@ pub trait Facts {
     fn entry(&self, path: &Path) -> Reading<Option<Entry>>;
     /// The bytes of a regular file; `None` if there is none.
     fn content(&self, path: &Path) -> Reading<Option<Vec<u8>>>;
+    /// A regular file, to be read in pieces; `None` if there is none.
+    fn open(&self, path: &Path) -> Reading<Option<Box<dyn ReadSeek>>> {
+        let in_memory = |bytes| Box::new(Cursor::new(bytes)) as Box<dyn ReadSeek>;
+        Ok(self.content(path)?.map(|content| content.map(in_memory)))
+    }
     /// The names in a directory, sorted; empty if there is none.
     fn names(&self, path: &Path) -> Reading<Vec<String>>;
     /// The installed version of a package; `None` if it is not installed.

@@ -4,11 +4,13 @@
 //! a package, whatever a command makes) is not guessed: from then on what is absent is unknown.
 
 use std::collections::BTreeMap;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use super::condition::Condition;
 use super::units::enable_links;
 use super::{Attributes, Entry, EntryKind, Facts, Group, Host, Known, Reading, User, Why};
+use crate::archive::ReadSeek;
 use crate::op::{Command, Content, Op, UnitAction, Upgrades, UserRequest};
 use crate::plan::Guards;
 
@@ -29,6 +31,10 @@ pub struct Simulated<'a> {
     kernel: BTreeMap<String, String>,
     /// Why things that are absent may exist by then.
     uncertain: Option<Why>,
+    /// The folders that archives are unpacked into: what is in them is not known any more.
+    unpacked: Vec<(PathBuf, Why)>,
+    /// Whether what is absent is taken as absent, and what may change as it is.
+    pretends: bool,
     guards: Guards,
     /// Whether anything was foreseen at all.
     changed: bool,
@@ -65,6 +71,8 @@ impl<'a> Simulated<'a> {
             active: BTreeMap::new(),
             kernel: BTreeMap::new(),
             uncertain: None,
+            unpacked: Vec::new(),
+            pretends: false,
             guards: Guards::Skip,
             changed: false,
         }
@@ -100,11 +108,13 @@ impl<'a> Simulated<'a> {
 
     /// Takes what is absent as absent, until [`Self::restore`] gets back what this returns.
     pub(crate) fn pretend_certain(&mut self) -> Option<Why> {
+        self.pretends = true;
         self.uncertain.take()
     }
 
     /// Ends what [`Self::pretend_certain`] began.
     pub(crate) fn restore(&mut self, uncertain: Option<Why>) {
+        self.pretends = false;
         self.uncertain = uncertain;
     }
 
@@ -164,6 +174,12 @@ impl<'a> Simulated<'a> {
             Op::Unit { name, action } => self.act_on_unit(name, *action),
             Op::SetKernelParameter { key, value, .. } => {
                 self.kernel.insert(key.clone(), value.clone());
+            }
+            Op::Unpack(unpack) => {
+                let is_in = |path: &Path| path.starts_with(&unpack.path) && path != unpack.path;
+                self.paths.retain(|path, _| !is_in(path));
+                let why = Why(format!("unpacking {} brings it", unpack.archive));
+                self.unpacked.push((unpack.path.clone(), why));
             }
             Op::WaitFor { condition, .. } => match condition {
                 Condition::Absent(path) => self.remove(path),
@@ -256,6 +272,18 @@ impl<'a> Simulated<'a> {
         }
     }
 
+    /// What is at a path underneath, where nothing was unpacked over it.
+    fn at_path<T>(
+        &self,
+        path: &Path,
+        read: impl FnOnce(&dyn Facts) -> Reading<Option<T>>,
+    ) -> Reading<Option<T>> {
+        match self.unpacked(path) {
+            Some(why) => Ok(Known::Unknown(why.clone())),
+            None => self.beneath(read),
+        }
+    }
+
     /// A fact from underneath, where absence is no longer certain.
     fn beneath<T>(&self, read: impl FnOnce(&dyn Facts) -> Reading<Option<T>>) -> Reading<Option<T>> {
         match (self.base.map(read).transpose()?, &self.uncertain) {
@@ -263,6 +291,12 @@ impl<'a> Simulated<'a> {
             (Some(reading), _) => Ok(reading),
             (None, None) => Ok(Known::Yes(None)),
         }
+    }
+
+    /// Why what is at a path is not known, although the host underneath knows it.
+    fn unpacked(&self, path: &Path) -> Option<&Why> {
+        let above = |(folder, _): &&(PathBuf, Why)| path.starts_with(folder) && path != folder;
+        self.unpacked.iter().rev().find(above).map(|(_, why)| why).filter(|_| !self.pretends)
     }
 
     /// What the operations made of a path, if they touched it or removed what it is in.
@@ -285,7 +319,7 @@ impl Facts for Simulated<'_> {
         match self.laid_over(path) {
             Some(LaidOver::Node(node)) => Ok(Known::Yes(Some(node.entry.clone()))),
             Some(LaidOver::Nothing) => Ok(Known::Yes(None)),
-            None => self.beneath(|base| base.entry(path)),
+            None => self.at_path(path, |base| base.entry(path)),
         }
     }
 
@@ -295,11 +329,24 @@ impl Facts for Simulated<'_> {
                 Ok(Known::Yes(Some(node.content.bytes().to_vec())))
             }
             Some(_) => Ok(Known::Yes(None)),
-            None => self.beneath(|base| base.content(path)),
+            None => self.at_path(path, |base| base.content(path)),
+        }
+    }
+
+    fn open(&self, path: &Path) -> Reading<Option<Box<dyn ReadSeek>>> {
+        match self.laid_over(path) {
+            Some(LaidOver::Node(node)) if node.entry.kind == EntryKind::File => {
+                Ok(Known::Yes(Some(Box::new(Cursor::new(node.content.bytes().to_vec())))))
+            }
+            Some(_) => Ok(Known::Yes(None)),
+            None => self.at_path(path, |base| base.open(path)),
         }
     }
 
     fn names(&self, path: &Path) -> Reading<Vec<String>> {
+        if let Some(why) = self.unpacked(&path.join("any")) {
+            return Ok(Known::Unknown(why.clone()));
+        }
         let mut names = match (self.base, &self.uncertain) {
             (Some(base), None) => match base.names(path)? {
                 Known::Yes(names) => names,

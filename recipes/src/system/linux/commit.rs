@@ -76,7 +76,7 @@ fn validate(
 }
 
 /// The name is fixed, so that what an interrupted run left is replaced by the next and never piles up.
-fn staged_path(path: &Path) -> PathBuf {
+pub(super) fn staged_path(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.staged"))
 }

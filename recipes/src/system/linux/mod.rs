@@ -12,6 +12,7 @@ use super::accounts::Accounts;
 use super::{
     Entry, EntryKind, Facts, FactsError, Group, Host, Known, Machine, Mode, PerformError, Reading, User, Why,
 };
+use crate::archive::ReadSeek;
 use crate::op::{Command, Op, UnitAction, Upgrades};
 use crate::plan::is_of_apt;
 
@@ -26,6 +27,7 @@ mod read_only;
 mod state;
 mod tree;
 mod units;
+mod unpack;
 mod wait;
 
 pub use process::Interrupter;
@@ -164,6 +166,7 @@ impl Linux {
             Op::InstallPackages { .. }
             | Op::RemovePackages { .. }
             | Op::UpgradePackages { .. }
+            | Op::Unpack(_)
             | Op::Run(_) => {
                 self.units_are_stale = true;
                 self.caches = Caches::default();
@@ -228,6 +231,11 @@ impl Facts for Linux {
 
     fn content(&self, path: &Path) -> Reading<Option<Vec<u8>>> {
         self.tree.read(path).map(Known::Yes).map_err(reading(path))
+    }
+
+    fn open(&self, path: &Path) -> Reading<Option<Box<dyn ReadSeek>>> {
+        let file = self.tree.open_file(path).map_err(reading(path))?;
+        Ok(Known::Yes(file.map(|file| Box::new(file) as Box<dyn ReadSeek>)))
     }
 
     fn names(&self, path: &Path) -> Reading<Vec<String>> {
@@ -418,6 +426,7 @@ impl Linux {
                 let kind = if *directory { EntryKind::Directory } else { EntryKind::File };
                 self.tree.remove(path, &kind).map_err(failed(format!("remove `{}`", path.display())))
             }
+            Op::Unpack(unpack) => unpack::perform(self, unpack),
             Op::InstallPackages { packages } => {
                 self.needs_booted_root("install packages")?;
                 apt::install(self, packages, output)

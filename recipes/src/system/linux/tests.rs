@@ -5,10 +5,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{getgid, getuid};
+use tar::EntryType::{self, Directory, Link, Regular, Symlink};
 use tempfile::TempDir;
 
 use super::*;
-use crate::op::{Before, Content, UserRequest, WriteFile};
+use crate::archive::samples;
+use crate::op::{Archive, Before, Content, Unpack, Unpacking, UserRequest, WriteFile};
 use crate::system::Attributes;
 
 /// A folder that looks like a small host, and the machine on it.
@@ -474,5 +476,66 @@ fn a_policy_that_a_run_left_is_removed_and_one_of_somebody_else_stays() {
         fs::write(&policy, text).expect("written");
         small.machine().begin().expect("begun");
         assert_eq!(policy.exists(), stays, "{text}");
+    }
+}
+
+/// Files of which some are there already, unpacked as the plan found.
+fn unpack(entries: &[(EntryType, &str, &str)], changes: &[(&str, Unpacking)]) -> Op {
+    let content = Content::new(samples::tar(entries));
+    Op::Unpack(Unpack {
+        archive: Archive::Content { name: "a.tar".into(), content },
+        path: "/srv/app".into(),
+        strip_components: 0,
+        owner: mine(0).owner,
+        group: mine(0).group,
+        changes: changes.iter().map(|(path, what)| ((*path).into(), *what)).collect(),
+        unchanged: 0,
+    })
+}
+
+#[test]
+fn an_archive_is_unpacked_and_only_what_differs_is_touched() {
+    let small = Small::new();
+    fs::create_dir_all(small.path("srv/app")).expect("a folder");
+    fs::write(small.path("srv/app/same"), "mine").expect("written");
+    fs::write(small.path("srv/app/mode"), "mine").expect("written");
+    let entries = [
+        (Regular, "bin/app", "#!"),
+        (Directory, "bin", ""),
+        (Regular, "same", "x"),
+        (Regular, "mode", "x"),
+        (Symlink, "link", "bin/app"),
+        (Link, "bin/copy", "bin/app"),
+    ];
+    let changes = [
+        ("bin", Unpacking::Create),
+        ("bin/app", Unpacking::Create),
+        ("bin/copy", Unpacking::Create),
+        ("link", Unpacking::Create),
+        ("mode", Unpacking::SetAttributes),
+    ];
+    let op = unpack(&entries, &changes);
+    small.machine().perform(&op, &mut |_| {}).expect("unpacked");
+    assert_eq!(small.text("/srv/app/bin/app").as_deref(), Some("#!"));
+    assert_eq!(small.text("/srv/app/bin/copy").as_deref(), Some("#!"));
+    assert_eq!(fs::read_link(small.path("srv/app/link")).expect("a link"), Path::new("bin/app"));
+    assert_eq!(small.text("/srv/app/same").as_deref(), Some("mine"), "it was not to be changed");
+    assert_eq!(small.text("/srv/app/mode").as_deref(), Some("mine"));
+    assert_eq!(fs::metadata(small.path("srv/app/mode")).expect("there").permissions().mode() & 0o7777, 0o644);
+    assert_eq!(small.names("/srv/app"), ["bin", "link", "mode", "same"], "nothing staged is left");
+    assert_eq!(small.names("/srv/app/bin"), ["app", "copy"]);
+}
+
+#[test]
+fn what_is_unpacked_follows_no_link_in_its_folder() {
+    let small = Small::new();
+    fs::create_dir_all(small.path("srv/app")).expect("a folder");
+    for (link, target) in [("out", "../../etc"), ("in", "/etc")] {
+        symlink(target, small.path("srv/app").join(link)).expect("a link");
+        let entries = [(Regular, format!("{link}/passwd"))];
+        let entries = entries.each_ref().map(|(kind, name)| (*kind, name.as_str(), "x"));
+        let op = unpack(&entries, &[(entries[0].1, Unpacking::Replace)]);
+        small.machine().perform(&op, &mut |_| {}).expect_err("refused");
+        assert!(small.text("/etc/passwd").expect("there").starts_with("root:"));
     }
 }

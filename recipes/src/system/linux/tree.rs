@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -20,6 +20,8 @@ use crate::system::EntryKind;
 pub(super) struct Tree {
     root: PathBuf,
     directory: OwnedFd,
+    /// How paths are resolved inside of it.
+    resolve: ResolveFlag,
 }
 
 /// What is at a path, with numbers for owner and group.
@@ -40,7 +42,14 @@ impl Tree {
     pub(super) fn open(root: &Path) -> io::Result<Self> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = open(root, flags, Mode::empty())?;
-        Ok(Self { root: root.to_owned(), directory })
+        Ok(Self { root: root.to_owned(), directory, resolve: ResolveFlag::RESOLVE_IN_ROOT })
+    }
+
+    /// A folder as a tree of its own, in which no link is followed.
+    pub(super) fn folder(&self, path: &Path) -> io::Result<Self> {
+        let directory = self.open_path(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS;
+        Ok(Self { root: self.outside(path), directory, resolve })
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -73,6 +82,14 @@ impl Tree {
 
     /// The bytes of a regular file; none if there is none.
     pub(super) fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        let Some(mut file) = self.open_file(path)? else { return Ok(None) };
+        let mut bytes = Vec::with_capacity(usize::try_from(file.metadata()?.len()).unwrap_or(0));
+        file.read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    /// A regular file; none if there is none.
+    pub(super) fn open_file(&self, path: &Path) -> io::Result<Option<File>> {
         // O_NONBLOCK: a pipe in place of a file must not hang the run.
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         let fd = match self.open_path(path, flags) {
@@ -80,14 +97,8 @@ impl Tree {
             other => found(other)?,
         };
         let Some(fd) = fd else { return Ok(None) };
-        let mut file = File::from(fd);
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Ok(None);
-        }
-        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
-        file.read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
+        let file = File::from(fd);
+        Ok(file.metadata()?.is_file().then_some(file))
     }
 
     /// The names in a directory, sorted; nothing if there is none.
@@ -111,7 +122,7 @@ impl Tree {
     pub(super) fn create(
         &self,
         path: &Path,
-        bytes: &[u8],
+        mut content: impl Read,
         uid: u32,
         gid: u32,
         mode: u32,
@@ -131,7 +142,7 @@ impl Tree {
             fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
             // After the owner: chown clears setuid and setgid.
             fchmod(&file, Mode::from_bits_truncate(mode))?;
-            file.write_all(bytes)
+            io::copy(&mut content, &mut file).map(drop)
         })();
         if let Err(error) = written {
             let _ = unlinkat(&place.directory, place.name, UnlinkatFlags::NoRemoveDir);
@@ -230,7 +241,7 @@ impl Tree {
             // Nothing leads out of `/`, and openat2 is not to be had everywhere (Linux 5.6, some seccomp filters).
             return open(path, flags | OFlag::O_CLOEXEC, Mode::empty());
         }
-        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(self.resolve);
         openat2(&self.directory, path, how)
     }
 }
