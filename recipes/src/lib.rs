@@ -61,6 +61,7 @@ pub mod error;
 pub mod event;
 pub mod from_node;
 pub mod input;
+mod installations;
 pub mod load;
 pub mod node;
 pub mod op;

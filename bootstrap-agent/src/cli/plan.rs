@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use recipes::plan::{Guards, plan_with_pending};
+use recipes::plan::{Guards, plan_with_transaction};
 use recipes::system::linux::Linux;
 use recipes::system::{Facts, Machine};
 use recipes::template::Scope;
@@ -60,7 +60,7 @@ impl Plan {
             }
         };
         let guards = if self.run_guards { Guards::Run } else { Guards::Skip };
-        let plan = match plan_with_pending(&resolved, &machine, guards, &pending) {
+        let plan = match plan_with_transaction(&resolved, &machine, guards, &pending) {
             Ok(plan) => plan,
             Err(error) => return fail(&error),
         };

@@ -1,14 +1,16 @@
 //! A host in memory, for tests: of this crate, and of whatever is built on it.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
 use super::simulated::Simulated;
 use super::{
-    Attributes, Entry, Facts, FactsError, Group, Host, Known, Machine, Mode, Os, PerformError, Reading, User,
+    Attributes, Entry, Facts, FactsError, Group, Host, Known, Machine, Mode, Os, PackageChange, PerformError,
+    Reading, User, Why,
 };
-use crate::op::{Before, Command, Content, Op, Upgrades, WriteFile};
+use crate::op::{Before, Command, Content, Op, PackageRequest, Upgrades, WriteFile};
 
 /// A machine without a machine: operations change maps, and can be made to fail.
 pub struct Fake {
@@ -19,6 +21,10 @@ pub struct Fake {
     brings: BTreeMap<String, Vec<Op>>,
     /// Packages that have a newer version, and of which kind that is.
     upgradable: BTreeMap<String, Upgrades>,
+    /// What the package manager says that an installation comes to, if it can tell.
+    transaction: Option<Vec<PackageChange>>,
+    /// How often it was asked.
+    asked: Cell<usize>,
     /// What commands make when they run.
     makes: BTreeMap<Vec<String>, Vec<Op>>,
     /// Guards that succeed.
@@ -45,7 +51,18 @@ impl Fake {
         })
     }
 
-    /// The same host as the builder of an image.
+    /// A live Amazon Linux 2023, which has dnf.
+    pub fn amazon() -> Self {
+        let os = Os {
+            id: "amzn".into(),
+            family: "fedora".into(),
+            version: "2023".into(),
+            codename: String::new(),
+        };
+        Self::with_host(Host { os, ..Self::debian().host().clone() })
+    }
+
+    /// The Debian host as the builder of an image.
     pub fn builder() -> Self {
         let host = Host { mode: Mode::Bake, container: true, ..Self::debian().host().clone() };
         Self::with_host(host)
@@ -58,6 +75,8 @@ impl Fake {
             performed: Vec::new(),
             brings: BTreeMap::new(),
             upgradable: BTreeMap::new(),
+            transaction: None,
+            asked: Cell::new(0),
             makes: BTreeMap::new(),
             succeeding: BTreeSet::new(),
             pending: Vec::new(),
@@ -118,6 +137,20 @@ impl Fake {
     /// Says that there is a newer version of a package.
     pub fn can_upgrade(&mut self, package: &str, which: Upgrades) {
         self.upgradable.insert(package.into(), which);
+    }
+
+    /// Says what any installation comes to; a package without a version goes.
+    pub fn solve_to(&mut self, packages: &[(&str, Option<&str>)]) {
+        let change = |&(name, version): &(&str, Option<&str>)| PackageChange {
+            name: name.to_owned(),
+            version: version.map(str::to_owned),
+        };
+        self.transaction = Some(packages.iter().map(change).collect());
+    }
+
+    /// How often the package manager was asked what an installation comes to.
+    pub fn times_asked(&self) -> usize {
+        self.asked.get()
     }
 
     /// Says what running a command does to the host.
@@ -197,6 +230,12 @@ impl Facts for Fake {
         let is_meant = |of: Upgrades| which == Upgrades::All || of == which;
         let names = self.upgradable.iter().filter(|(_, of)| is_meant(**of));
         Ok(Known::Yes(names.map(|(name, _)| name.clone()).collect()))
+    }
+
+    fn transaction(&self, _packages: &[PackageRequest]) -> Reading<Vec<PackageChange>> {
+        self.asked.set(self.asked.get() + 1);
+        let unknown = || Known::Unknown(Why("the package lists can tell it".into()));
+        Ok(self.transaction.clone().map_or_else(unknown, Known::Yes))
     }
 
     fn user(&self, name: &str) -> Reading<Option<User>> {

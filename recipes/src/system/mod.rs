@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::op::{Command, Op, Upgrades};
+use crate::op::{Command, Op, PackageRequest, Upgrades};
 
 pub mod accounts;
 pub mod fake;
@@ -35,6 +35,9 @@ pub trait Facts {
     /// The packages that an upgrade would change or newly install, sorted. It is of the package lists as the
     /// repositories have them in a run that changes the host, and of those at hand in any other.
     fn upgradable(&self, which: Upgrades) -> Reading<Vec<String>>;
+    /// All that installing packages would come to: these, what comes with them, and what goes. It is of the
+    /// package lists at hand, and not known if they do not have a package.
+    fn transaction(&self, packages: &[PackageRequest]) -> Reading<Vec<PackageChange>>;
     /// An account.
     fn user(&self, name: &str) -> Reading<Option<User>>;
     /// A group.
@@ -245,6 +248,45 @@ pub struct Os {
     pub version: String,
     /// `bookworm`; empty where the distribution names no release.
     pub codename: String,
+}
+
+impl Os {
+    /// The package manager of a distribution, if the engine can work with it.
+    pub fn package_manager(&self) -> Option<PackageManager> {
+        match self.family.as_str() {
+            "debian" => Some(PackageManager::Apt),
+            // Rocky Linux is like "rhel centos fedora", Amazon Linux like "fedora".
+            "fedora" | "rhel" | "centos" => Some(PackageManager::Dnf),
+            _ => None,
+        }
+    }
+}
+
+/// A package manager, with the database of packages beneath it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PackageManager {
+    /// apt and dpkg.
+    Apt,
+    /// dnf and rpm.
+    Dnf,
+}
+
+impl fmt::Display for PackageManager {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Apt => "apt",
+            Self::Dnf => "dnf",
+        })
+    }
+}
+
+/// What becomes of a package in a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageChange {
+    /// Its name.
+    pub name: String,
+    /// The version that it will have; none if it goes.
+    pub version: Option<String>,
 }
 
 /// What a run is for.

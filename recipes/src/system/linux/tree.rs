@@ -73,6 +73,14 @@ impl Tree {
 
     /// The bytes of a regular file; none if there is none.
     pub(super) fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        let Some(mut file) = self.open_file(path)? else { return Ok(None) };
+        let mut bytes = Vec::with_capacity(usize::try_from(file.metadata()?.len()).unwrap_or(0));
+        file.read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    /// A regular file, to be read; none if there is none.
+    pub(super) fn open_file(&self, path: &Path) -> io::Result<Option<File>> {
         // O_NONBLOCK: a pipe in place of a file must not hang the run.
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         let fd = match self.open_path(path, flags) {
@@ -80,14 +88,8 @@ impl Tree {
             other => found(other)?,
         };
         let Some(fd) = fd else { return Ok(None) };
-        let mut file = File::from(fd);
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Ok(None);
-        }
-        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
-        file.read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
+        let file = File::from(fd);
+        Ok(file.metadata()?.is_file().then_some(file))
     }
 
     /// The names in a directory, sorted; nothing if there is none.
