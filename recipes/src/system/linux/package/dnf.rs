@@ -28,7 +28,7 @@ impl Manager for Dnf {
     fn upgrades(&self, linux: &Linux) -> io::Result<Vec<Upgrade>> {
         let would = |arguments: &[&str]| {
             let arguments = arguments.iter().map(|&word| word.to_owned());
-            simulate(linux, arguments).map(Option::unwrap_or_default)
+            simulate(linux, arguments).map_err(io::Error::other)
         };
         let all = would(&["--nobest", "upgrade"])?;
         if all.is_empty() {
@@ -52,7 +52,10 @@ impl Manager for Dnf {
         let chosen: Vec<&PackageRequest> = packages.iter().collect();
         let recommends = chosen.iter().any(|package| package.recommends);
         let arguments = install_arguments(linux.packages().map_err(io::Error::other)?, &chosen, recommends);
-        simulate(linux, arguments.into_iter())
+        match simulate(linux, arguments.into_iter()) {
+            Err(PerformError::Program { .. }) => Ok(None),
+            other => other.map(Some).map_err(io::Error::other),
+        }
     }
 
     fn refresh(&self, linux: &Linux, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
@@ -223,28 +226,27 @@ fn command(linux: &Linux, argv: impl IntoIterator<Item = String>) -> Command {
     command
 }
 
-/// What dnf says when it was told to answer every question with no. It is an error then, as everything else is.
-const ABORTED: &str = "Operation aborted.";
+/// What dnf says when it was told to answer every question with no, which is an error to it as any other.
+const ABORTED: &str = "Operation aborted";
 
-/// Asks what a transaction would do, with the package lists at hand; none if that cannot be told.
+/// Asks what a transaction would do, with the package lists at hand.
 fn simulate(
     linux: &Linux,
     arguments: impl Iterator<Item = String>,
-) -> io::Result<Option<Vec<PackageChange>>> {
+) -> Result<Vec<PackageChange>, PerformError> {
     let words = ["dnf", "--assumeno", "--cacheonly"].map(str::to_owned);
     let mut text = String::new();
-    let command = command(linux, words.into_iter().chain(arguments));
-    let result = linux.runner.run(&command, &mut |line| {
+    let result = linux.runner.run(&command(linux, words.into_iter().chain(arguments)), &mut |line| {
         text.push_str(line);
         text.push('\n');
     });
     match result {
-        Ok(()) => Ok(Some(Vec::new())),
-        Err(PerformError::Program { .. }) if text.lines().any(|line| line.trim() == ABORTED) => {
-            Ok(Some(parse_transaction(&text)))
+        Err(PerformError::Program { .. }) if text.lines().any(|line| line.starts_with(ABORTED)) => {
+            Ok(parse_transaction(&text))
         }
-        Err(PerformError::Program { .. }) => Ok(None),
-        Err(error) => Err(io::Error::other(error)),
+        // There is nothing to do.
+        Ok(()) => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }
 
