@@ -38,9 +38,7 @@ impl Installations {
     pub(crate) fn tell(&self, plan: &mut Plan, facts: &dyn Facts) {
         let Some(last) = self.places.last() else { return };
         let packages: Vec<PackageRequest> = self.places.iter().map(|place| place.package.clone()).collect();
-        // What is recommended comes with some only: they are not one transaction.
-        let differ = packages.iter().any(|package| package.recommends != last.package.recommends);
-        if self.lists_change || differ {
+        if self.lists_change {
             return;
         }
         let Ok(Known::Yes(changes)) = facts.transaction(&packages) else { return };
@@ -148,7 +146,6 @@ mod tests {
         planned("- package: { name: a }\n- package: { name: gone, state: absent }", &fake);
         // The lists at hand are not those of the new repository.
         planned("- package: { name: b }\n- file: { path: /etc/apt, content: x }", &fake);
-        planned("- package: { name: b }\n- package: { name: c, recommends: true }", &fake);
         assert_eq!(fake.times_asked(), 0);
     }
 

@@ -12,7 +12,7 @@ use crate::{NOTHING, Outcome};
 
 /// Makes a repository of packages with nothing in them but a file of configuration, and signs them with a key that
 /// is thrown away.
-const MAKE_REPOSITORY: &str = r#"#!/bin/sh -e
+const MAKE_REPOSITORY: &str = r"#!/bin/sh -e
 package() {
     cat > /tmp/package.spec <<EOF
 Name: $1
@@ -53,7 +53,7 @@ createrepo_c --quiet /srv/repository
 gpg --armor --export testbed > /srv/repository/key.asc
 gpgconf --kill all
 rm -r $GNUPGHOME
-"#;
+";
 
 /// Debian's rpm has its database in the home of a user, and its dnf a repository without a key.
 const DISGUISE: &str = r#"resources:

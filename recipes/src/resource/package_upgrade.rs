@@ -11,9 +11,9 @@ use crate::system::{Facts, Mode, PlanError};
 /// Every installed package at the newest version that the repositories have, when an image is baked.
 ///
 /// One transaction upgrades all. Packages that an upgrade newly needs are installed, and what is held or pinned
-/// stays. apt removes none; dnf removes what a newer package says that it replaces. The package lists are refreshed before, so a dry run, which refreshes nothing,
-/// shows it as known after apply. On a live host it is an error, because its services would go on with the
-/// old code.
+/// stays. apt removes none; dnf removes what a newer package says that it replaces. The package lists are refreshed
+/// before, so a dry run, which refreshes nothing, shows it as known after apply. On a live host it is an error,
+/// because its services would go on with the old code.
 ///
 /// ```yaml
 /// - package_upgrade: {}

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::{Manager, Packages, Upgrade, dpkg};
+use super::{Manager, Packages, Upgrade, dpkg, grouped, said};
 use crate::op::{Command, PackageRequest, Upgrades};
 use crate::system::linux::{Linux, Tree, failed};
 use crate::system::{EntryKind, Mode, PackageChange, PerformError};
@@ -47,19 +47,12 @@ impl Manager for Apt {
         linux: &Linux,
         packages: &[PackageRequest],
     ) -> io::Result<Option<Vec<PackageChange>>> {
-        let chosen: Vec<&PackageRequest> = packages.iter().collect();
-        let recommends = chosen.iter().any(|package| package.recommends);
+        let [(recommends, chosen)] = &grouped(packages)[..] else { return Ok(None) };
         let known = linux.packages().map_err(io::Error::other)?;
-        let command = simulation(linux, install_arguments(known, &chosen, recommends));
-        let mut text = String::new();
-        let result = linux.runner.run(&command, &mut |line| {
-            text.push_str(line);
-            text.push('\n');
-        });
-        match result {
-            Ok(()) => Ok(Some(parse_simulation(&text).into_iter().map(|step| step.change).collect())),
-            Err(PerformError::Program { .. }) => Ok(None),
-            Err(error) => Err(io::Error::other(error)),
+        match said(linux, &simulation(linux, install_arguments(known, chosen, *recommends))) {
+            (text, Ok(())) => Ok(Some(parse_simulation(&text).into_iter().map(|step| step.change).collect())),
+            (_, Err(PerformError::Program { .. })) => Ok(None),
+            (_, Err(error)) => Err(io::Error::other(error)),
         }
     }
 
@@ -92,12 +85,8 @@ impl Manager for Apt {
         self.refresh(linux, output)?;
         keeping_services_stopped(linux, output, |linux, output| {
             configure_interrupted(linux, output)?;
-            for recommends in [false, true] {
-                let chosen: Vec<&PackageRequest> =
-                    packages.iter().filter(|package| package.recommends == recommends).collect();
-                if !chosen.is_empty() {
-                    apt_get(linux, &install_arguments(linux.packages()?, &chosen, recommends), output)?;
-                }
+            for (recommends, chosen) in grouped(packages) {
+                apt_get(linux, &install_arguments(linux.packages()?, &chosen, recommends), output)?;
             }
             Ok(())
         })

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Manager, Packages, Upgrade, rpm};
+use super::{Manager, Packages, Upgrade, grouped, rpm, said};
 use crate::op::{Command, PackageRequest, Upgrades};
 use crate::system::linux::{Linux, failed};
 use crate::system::{EntryKind, PackageChange, PerformError};
@@ -49,10 +49,9 @@ impl Manager for Dnf {
         linux: &Linux,
         packages: &[PackageRequest],
     ) -> io::Result<Option<Vec<PackageChange>>> {
-        let chosen: Vec<&PackageRequest> = packages.iter().collect();
-        let recommends = chosen.iter().any(|package| package.recommends);
-        let arguments = install_arguments(linux.packages().map_err(io::Error::other)?, &chosen, recommends);
-        match simulate(linux, arguments.into_iter()) {
+        let [(recommends, chosen)] = &grouped(packages)[..] else { return Ok(None) };
+        let known = linux.packages().map_err(io::Error::other)?;
+        match simulate(linux, install_arguments(known, chosen, *recommends).into_iter()) {
             Err(PerformError::Program { .. }) => Ok(None),
             other => other.map(Some).map_err(io::Error::other),
         }
@@ -72,12 +71,7 @@ impl Manager for Dnf {
         packages: &[PackageRequest],
         output: &mut dyn FnMut(&str),
     ) -> Result<(), PerformError> {
-        for recommends in [false, true] {
-            let chosen: Vec<&PackageRequest> =
-                packages.iter().filter(|package| package.recommends == recommends).collect();
-            if chosen.is_empty() {
-                continue;
-            }
+        for (recommends, chosen) in grouped(packages) {
             let known = linux.packages()?;
             let mut arguments = install_arguments(known, &chosen, recommends);
             let locked = versioned_and_held(known, &chosen);
@@ -235,18 +229,13 @@ fn simulate(
     arguments: impl Iterator<Item = String>,
 ) -> Result<Vec<PackageChange>, PerformError> {
     let words = ["dnf", "--assumeno", "--cacheonly"].map(str::to_owned);
-    let mut text = String::new();
-    let result = linux.runner.run(&command(linux, words.into_iter().chain(arguments)), &mut |line| {
-        text.push_str(line);
-        text.push('\n');
-    });
-    match result {
-        Err(PerformError::Program { .. }) if text.lines().any(|line| line.starts_with(ABORTED)) => {
+    match said(linux, &command(linux, words.into_iter().chain(arguments))) {
+        (text, Err(PerformError::Program { .. })) if text.lines().any(|line| line.starts_with(ABORTED)) => {
             Ok(parse_transaction(&text))
         }
         // There is nothing to do.
-        Ok(()) => Ok(Vec::new()),
-        Err(error) => Err(error),
+        (_, Ok(())) => Ok(Vec::new()),
+        (_, Err(error)) => Err(error),
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::{Linux, Tree};
-use crate::op::{PackageRequest, Upgrades};
+use crate::op::{Command, PackageRequest, Upgrades};
 use crate::system::{FactsError, Os, PackageChange, PackageManager, PerformError};
 
 mod apt;
@@ -26,7 +26,7 @@ pub(super) trait Manager {
     fn upgrades(&self, linux: &Linux) -> io::Result<Vec<Upgrade>>;
 
     /// All that installing packages would come to, as the package lists at hand say; none if they do not know
-    /// of one of them. One process tells, which changes nothing.
+    /// of one of them, or if it would be two transactions. One process tells, which changes nothing.
     fn transaction(
         &self,
         linux: &Linux,
@@ -109,6 +109,26 @@ pub(super) struct Upgrade {
     pub(super) package: String,
     /// Whether it belongs to an upgrade that is of security updates only.
     pub(super) is_security: bool,
+}
+
+/// Packages that one transaction installs: those with which what they recommend comes, and those without.
+fn grouped(packages: &[PackageRequest]) -> Vec<(bool, Vec<&PackageRequest>)> {
+    let group = |recommends| {
+        let chosen = packages.iter().filter(|package| package.recommends == recommends).collect();
+        (recommends, chosen)
+    };
+    let groups: [(bool, Vec<&PackageRequest>); 2] = [false, true].map(group);
+    groups.into_iter().filter(|(_, chosen)| !chosen.is_empty()).collect()
+}
+
+/// Runs a program for what it says, however it ends.
+fn said(linux: &Linux, command: &Command) -> (String, Result<(), PerformError>) {
+    let mut text = String::new();
+    let result = linux.runner.run(command, &mut |line| {
+        text.push_str(line);
+        text.push('\n');
+    });
+    (text, result)
 }
 
 /// What is wrong with a database, in words that follow its name.
