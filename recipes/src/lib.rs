@@ -63,6 +63,7 @@ pub mod error;
 pub mod event;
 pub mod from_node;
 pub mod input;
+mod installations;
 pub mod load;
 pub mod loader;
 pub mod node;

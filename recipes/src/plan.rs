@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::change::{Change, ChangeKind};
+use crate::installations::Installations;
 use crate::op::{Op, UnitAction};
 use crate::resolve::{Resolved, Step};
 use crate::resource::SECRET_FILES;
@@ -58,12 +59,39 @@ pub fn plan_with_pending(
     guards: Guards,
     pending: &[String],
 ) -> Result<Plan, RunError> {
+    Ok(planned(resolved, facts, guards, pending)?.0)
+}
+
+/// The same, and what comes with the packages that are installed. If there are any, the package manager is
+/// asked once, of the package lists at hand.
+///
+/// # Errors
+/// The first resource that apply would fail at.
+pub fn plan_with_transaction(
+    resolved: &Resolved,
+    facts: &dyn Facts,
+    guards: Guards,
+    pending: &[String],
+) -> Result<Plan, RunError> {
+    let (mut plan, installations) = planned(resolved, facts, guards, pending)?;
+    installations.tell(&mut plan, facts);
+    Ok(plan)
+}
+
+fn planned(
+    resolved: &Resolved,
+    facts: &dyn Facts,
+    guards: Guards,
+    pending: &[String],
+) -> Result<(Plan, Installations), RunError> {
     let mut plan = Plan::default();
     let mut simulated = Simulated::over(facts, guards);
     let mut notified: Vec<&str> = pending.iter().map(String::as_str).collect();
+    let mut installations = Installations::default();
     for recipe in &resolved.recipes {
         for step in &recipe.resources {
-            let changes = foresee(step, &mut simulated)?;
+            let (ops, changes) = foresee(step, &mut simulated)?;
+            installations.note(plan.items.len(), &ops);
             if !changes.is_empty() {
                 notified.extend(step.notify.iter().map(String::as_str));
             }
@@ -71,21 +99,23 @@ pub fn plan_with_pending(
         }
         for (id, step) in &recipe.handlers {
             if notified.contains(&id.as_str()) {
-                let changes = foresee(step, &mut simulated)?;
+                let (_, changes) = foresee(step, &mut simulated)?;
                 if !changes.is_empty() {
                     plan.items.push(PlanItem { resource: step.id.clone(), changes });
                 }
             }
         }
     }
-    Ok(plan)
+    Ok((plan, installations))
 }
 
-fn foresee(step: &Step, simulated: &mut Simulated<'_>) -> Result<Vec<Change>, RunError> {
+/// What would be done, as far as it is known, and how it is shown.
+fn foresee(step: &Step, simulated: &mut Simulated<'_>) -> Result<(Vec<Op>, Vec<Change>), RunError> {
     let why = match step.resource.plan(simulated) {
         Ok(ops) => {
             ops.iter().for_each(|op| simulated.foresee(op));
-            return Ok(ops.iter().map(Change::from).collect());
+            let changes = ops.iter().map(Change::from).collect();
+            return Ok((ops, changes));
         }
         Err(PlanError::Unknown(why)) => why,
         Err(error) => return Err(RunError::planning(step, error)),
@@ -97,11 +127,12 @@ fn foresee(step: &Step, simulated: &mut Simulated<'_>) -> Result<Vec<Change>, Ru
     match planned {
         Ok(ops) if !ops.is_empty() => {
             ops.iter().for_each(|op| simulated.foresee(op));
-            Ok(ops.iter().map(|op| Change::from(op).unless(&why)).collect())
+            let changes = ops.iter().map(|op| Change::from(op).unless(&why)).collect();
+            Ok((ops, changes))
         }
         _ => {
             simulated.foresee_unknown(&format!("`{}`", step.id));
-            Ok(vec![Change::unknown(&why)])
+            Ok((Vec::new(), vec![Change::unknown(&why)]))
         }
     }
 }
@@ -148,7 +179,7 @@ impl fmt::Display for Plan {
 pub(crate) fn is_foundation(op: &Op) -> bool {
     // Where packages come from has to be there before they are installed.
     if let Some(path) = op.path()
-        && is_of_apt(path)
+        && is_of_package_manager(path)
     {
         return true;
     }
@@ -165,12 +196,13 @@ pub(crate) fn is_foundation(op: &Op) -> bool {
     )
 }
 
-/// Whether what is at a path tells apt where packages come from, which it may take, and how. Credentials for
-/// it are secrets, which a live host keeps elsewhere.
-pub(crate) fn is_of_apt(path: &Path) -> bool {
+/// Whether what is at a path tells the package manager where packages come from, which it may take, and how.
+/// Credentials for it are secrets, which a live host keeps elsewhere.
+pub(crate) fn is_of_package_manager(path: &Path) -> bool {
     let path =
         path.strip_prefix(SECRET_FILES).map_or_else(|_| path.to_owned(), |rest| Path::new("/").join(rest));
-    path.starts_with("/etc/apt")
+    let folders = ["/etc/apt", "/etc/yum.repos.d", "/etc/dnf", "/etc/pki/rpm-gpg"];
+    folders.iter().any(|folder| path.starts_with(folder))
 }
 
 /// Whether what comes after an operation may be about what only performing it makes: a command may make

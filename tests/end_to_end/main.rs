@@ -4,6 +4,7 @@ mod bake;
 mod boot;
 mod cloud_init;
 mod definitions;
+mod dnf;
 mod facts;
 mod interrupted;
 mod invariants;

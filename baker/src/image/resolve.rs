@@ -328,7 +328,7 @@ fn host(suite: Suite, mode: Mode) -> Host {
         arch: std::env::consts::ARCH.into(),
         container: true,
         systemd: true,
-        package_manager: PackageManager::Apt,
+        package_manager: Some(PackageManager::Apt),
         mode,
         live: None,
     }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use recipes::plan::{Guards, plan_with_pending};
+use recipes::plan::{Guards, plan_with_transaction};
 use recipes::system::linux::Linux;
 use recipes::system::{Facts, Machine};
 
@@ -55,7 +55,7 @@ impl Plan {
                 return FAILED;
             }
         };
-        let plan = match plan_with_pending(&resolved, &machine, Guards::Run, &pending) {
+        let plan = match plan_with_transaction(&resolved, &machine, Guards::Run, &pending) {
             Ok(plan) => plan,
             Err(error) => return fail(&error),
         };

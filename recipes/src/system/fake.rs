@@ -1,5 +1,6 @@
 //! A host in memory, for tests: of this crate, and of whatever is built on it.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Cursor};
 use std::path::Path;
@@ -7,11 +8,11 @@ use std::path::Path;
 use super::live::{Live, Virtualization};
 use super::simulated::Simulated;
 use super::{
-    Attributes, Entry, Facts, FactsError, Group, Host, Known, Machine, Mode, Os, PackageManager,
-    PerformError, Reading, User,
+    Attributes, Entry, Facts, FactsError, Group, Host, Known, Machine, Mode, Os, PackageChange,
+    PackageManager, PerformError, Reading, User, Why,
 };
 use crate::archive::{ItemKind, walk};
-use crate::op::{Archive, Before, Command, Content, Op, Unpack, Upgrades, WriteFile};
+use crate::op::{Archive, Before, Command, Content, Op, PackageRequest, Unpack, Upgrades, WriteFile};
 
 /// A machine without a machine: operations change maps, and can be made to fail.
 pub struct Fake {
@@ -22,6 +23,10 @@ pub struct Fake {
     brings: BTreeMap<String, Vec<Op>>,
     /// Packages that have a newer version, and of which kind that is.
     upgradable: BTreeMap<String, Upgrades>,
+    /// What the package manager says that an installation comes to, if it can tell.
+    transaction: Option<Vec<PackageChange>>,
+    /// How often it was asked.
+    asked: Cell<usize>,
     /// What commands make when they run.
     makes: BTreeMap<Vec<String>, Vec<Op>>,
     /// Guards that succeed.
@@ -53,7 +58,7 @@ impl Fake {
             arch: "x86_64".into(),
             container: false,
             systemd: true,
-            package_manager: PackageManager::Apt,
+            package_manager: Some(PackageManager::Apt),
             mode: Mode::Live,
             live: Some(Live {
                 hostname: "host".into(),
@@ -66,7 +71,20 @@ impl Fake {
         })
     }
 
-    /// The same host as the builder of an image.
+    /// A live Amazon Linux 2023, which has dnf.
+    pub fn amazon() -> Self {
+        let os = Os {
+            id: "amzn".into(),
+            like: vec!["fedora".into()],
+            name: "Amazon Linux 2023".into(),
+            family: "fedora".into(),
+            version: "2023".into(),
+            codename: String::new(),
+        };
+        Self::with_host(Host { package_manager: os.package_manager(), os, ..Self::debian().host().clone() })
+    }
+
+    /// The Debian host as the builder of an image.
     pub fn builder() -> Self {
         let host = Host { mode: Mode::Bake, container: true, live: None, ..Self::debian().host().clone() };
         Self::with_host(host)
@@ -79,6 +97,8 @@ impl Fake {
             performed: Vec::new(),
             brings: BTreeMap::new(),
             upgradable: BTreeMap::new(),
+            transaction: None,
+            asked: Cell::new(0),
             makes: BTreeMap::new(),
             succeeding: BTreeSet::new(),
             printing: BTreeMap::new(),
@@ -143,6 +163,20 @@ impl Fake {
     /// Says that there is a newer version of a package.
     pub fn can_upgrade(&mut self, package: &str, which: Upgrades) {
         self.upgradable.insert(package.into(), which);
+    }
+
+    /// Says what any installation comes to; a package without a version goes.
+    pub fn solve_to(&mut self, packages: &[(&str, Option<&str>)]) {
+        let change = |&(name, version): &(&str, Option<&str>)| PackageChange {
+            name: name.to_owned(),
+            version: version.map(str::to_owned),
+        };
+        self.transaction = Some(packages.iter().map(change).collect());
+    }
+
+    /// How often the package manager was asked what an installation comes to.
+    pub fn times_asked(&self) -> usize {
+        self.asked.get()
     }
 
     /// Says what running a command does to the host.
@@ -287,6 +321,12 @@ impl Facts for Fake {
         let is_meant = |of: Upgrades| which == Upgrades::All || of == which;
         let names = self.upgradable.iter().filter(|(_, of)| is_meant(**of));
         Ok(Known::Yes(names.map(|(name, _)| name.clone()).collect()))
+    }
+
+    fn transaction(&self, _packages: &[PackageRequest]) -> Reading<Vec<PackageChange>> {
+        self.asked.set(self.asked.get() + 1);
+        let unknown = || Known::Unknown(Why("the package lists can tell it".into()));
+        Ok(self.transaction.clone().map_or_else(unknown, Known::Yes))
     }
 
     fn user(&self, name: &str) -> Reading<Option<User>> {

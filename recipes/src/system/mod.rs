@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::archive::ReadSeek;
-use crate::op::{Command, Op, Upgrades};
+use crate::op::{Command, Op, PackageRequest, Upgrades};
 
 pub mod accounts;
 pub mod condition;
@@ -46,6 +46,9 @@ pub trait Facts {
     /// The packages that an upgrade would change or newly install, sorted. It is of the package lists as the
     /// repositories have them in a run that changes the host, and of those at hand in any other.
     fn upgradable(&self, which: Upgrades) -> Reading<Vec<String>>;
+    /// All that installing packages would come to: these, what comes with them, and what goes. It is of the
+    /// package lists at hand, and not known if they do not have a package.
+    fn transaction(&self, packages: &[PackageRequest]) -> Reading<Vec<PackageChange>>;
     /// An account.
     fn user(&self, name: &str) -> Reading<Option<User>>;
     /// A group.
@@ -265,8 +268,8 @@ pub struct Host {
     pub container: bool,
     /// Whether systemd runs the host, so that units can be started.
     pub systemd: bool,
-    /// What packages are installed with.
-    pub package_manager: PackageManager,
+    /// What packages are installed with, by the family of the distribution; null if it is neither `apt` nor `dnf`.
+    pub package_manager: Option<PackageManager>,
     /// Whether an image is baked or a live host is configured.
     pub mode: Mode,
     /// What a live host alone can tell; nothing at a bake, and nothing of a tree that is not booted.
@@ -321,16 +324,44 @@ pub struct Os {
     pub codename: String,
 }
 
-/// What installs packages.
+impl Os {
+    /// The package manager of a distribution, if the engine can work with it.
+    pub fn package_manager(&self) -> Option<PackageManager> {
+        match self.family.as_str() {
+            "debian" => Some(PackageManager::Apt),
+            // Rocky Linux is like "rhel centos fedora", Amazon Linux like "fedora".
+            "fedora" | "rhel" | "centos" => Some(PackageManager::Dnf),
+            _ => None,
+        }
+    }
+}
+
+/// A package manager, with the database of packages beneath it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PackageManager {
-    /// Debian and what descends from it.
+    /// apt and dpkg.
     Apt,
-    /// Fedora and what descends from it.
+    /// dnf and rpm.
     Dnf,
-    /// Neither is there.
-    None,
+}
+
+impl fmt::Display for PackageManager {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Apt => "apt",
+            Self::Dnf => "dnf",
+        })
+    }
+}
+
+/// What becomes of a package in a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageChange {
+    /// Its name.
+    pub name: String,
+    /// The version that it will have; none if it goes.
+    pub version: Option<String>,
 }
 
 /// What a run is for.

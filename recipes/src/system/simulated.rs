@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use super::condition::Condition;
 use super::units::enable_links;
-use super::{Attributes, Entry, EntryKind, Facts, Group, Host, Known, Reading, User, Why};
+use super::{Attributes, Entry, EntryKind, Facts, Group, Host, Known, PackageChange, Reading, User, Why};
 use crate::archive::ReadSeek;
-use crate::op::{Command, Content, Op, UnitAction, Upgrades, UserRequest};
+use crate::op::{Command, Content, Op, PackageRequest, UnitAction, Upgrades, UserRequest};
 use crate::plan::Guards;
 
 /// The version of a package that will be the newest there is then.
@@ -389,6 +389,13 @@ impl Facts for Simulated<'_> {
         }
     }
 
+    fn transaction(&self, packages: &[PackageRequest]) -> Reading<Vec<PackageChange>> {
+        match self.base {
+            Some(base) if !self.changed => base.transaction(packages),
+            _ => Ok(Known::Unknown(Why("the package lists can tell it".into()))),
+        }
+    }
+
     fn user(&self, name: &str) -> Reading<Option<User>> {
         match self.users.get(name) {
             Some(user) => Ok(Known::Yes(user.clone())),
@@ -444,7 +451,7 @@ impl Facts for Simulated<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::{Before, PackageRequest, WriteFile};
+    use crate::op::{Before, WriteFile};
     use crate::system::fake::Fake;
     use crate::system::units::{self, Enablement};
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::tree::Tree;
 use super::{live, reading};
-use crate::system::{FactsError, Host, Mode, Os, PackageManager};
+use crate::system::{FactsError, Host, Mode, Os};
 
 /// Looks at a tree, and at the running system if the tree is its root.
 pub(super) fn detect(tree: &Tree, mode: Mode) -> Result<Host, FactsError> {
@@ -22,19 +22,14 @@ pub(super) fn detect(tree: &Tree, mode: Mode) -> Result<Host, FactsError> {
     // Of a tree that is not booted nothing is known that only a kernel tells.
     let is_booted = tree.is_host();
     let container = is_booted && live::container(&|path| live::text(tree, path), &exists)?.is_some();
+    let os = os(&String::from_utf8_lossy(&text));
     Ok(Host {
-        os: os(&String::from_utf8_lossy(&text)),
+        package_manager: os.package_manager(),
+        os,
         arch: std::env::consts::ARCH.into(),
         container,
         // sd_booted(3)
         systemd: is_booted && exists("/run/systemd/system")?,
-        package_manager: if exists("/usr/bin/apt-get")? {
-            PackageManager::Apt
-        } else if exists("/usr/bin/dnf")? {
-            PackageManager::Dnf
-        } else {
-            PackageManager::None
-        },
         mode,
         live: (is_booted && mode == Mode::Live).then(|| live::detect(tree)).transpose()?,
     })

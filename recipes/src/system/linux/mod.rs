@@ -10,18 +10,18 @@ use std::path::{Path, PathBuf};
 
 use super::accounts::Accounts;
 use super::{
-    Entry, EntryKind, Facts, FactsError, Group, Host, Known, Machine, Mode, PerformError, Reading, User, Why,
+    Entry, EntryKind, Facts, FactsError, Group, Host, Known, Machine, Mode, PackageChange, PerformError,
+    Reading, User, Why,
 };
 use crate::archive::ReadSeek;
-use crate::op::{Command, Op, UnitAction, Upgrades};
-use crate::plan::is_of_apt;
+use crate::op::{Command, Op, PackageRequest, UnitAction, Upgrades};
+use crate::plan::is_of_package_manager;
 
 mod accounts;
-mod apt;
 mod commit;
-mod dpkg;
 mod host;
 mod live;
+pub(crate) mod package;
 mod process;
 mod read_only;
 mod state;
@@ -56,8 +56,8 @@ pub struct Linux {
 #[derive(Default)]
 struct Caches {
     accounts: OnceCell<Accounts>,
-    packages: OnceCell<dpkg::Packages>,
-    upgrades: OnceCell<Vec<apt::Upgrade>>,
+    packages: OnceCell<package::Packages>,
+    upgrades: OnceCell<Vec<package::Upgrade>>,
     active_units: OnceCell<BTreeSet<String>>,
     /// By everything about the command: another folder or user gives another answer.
     guards: RefCell<BTreeMap<String, bool>>,
@@ -103,9 +103,7 @@ impl Linux {
     /// # Errors
     /// When the package database cannot be read.
     pub fn installed_packages(&self) -> Result<BTreeMap<String, String>, FactsError> {
-        // Each is there under its bare name as well as under the one with its architecture.
-        let bare = self.packages()?.installed.iter().filter(|(name, _)| !name.contains(':'));
-        Ok(bare.map(|(name, version)| (name.clone(), version.clone())).collect())
+        Ok(self.packages()?.installed.clone())
     }
 
     fn accounts(&self) -> Result<&Accounts, FactsError> {
@@ -121,18 +119,28 @@ impl Linux {
         Ok(self.caches.accounts.get_or_init(Accounts::default))
     }
 
-    fn packages(&self) -> Result<&dpkg::Packages, FactsError> {
-        if self.caches.packages.get().is_none() {
-            let path = Path::new(dpkg::STATUS);
-            let bytes = self.tree.read(path).map_err(reading(path))?.unwrap_or_default();
-            let _ = self.caches.packages.set(dpkg::packages(&bytes));
+    /// What is installed. Where no package manager is known nothing is.
+    fn packages(&self) -> Result<&package::Packages, FactsError> {
+        if self.caches.packages.get().is_none()
+            && let Some(manager) = package::of(&self.host.os)
+        {
+            let packages = manager.packages(self).map_err(package::unreadable)?;
+            let _ = self.caches.packages.set(packages);
         }
-        Ok(self.caches.packages.get_or_init(dpkg::Packages::default))
+        Ok(self.caches.packages.get_or_init(package::Packages::default))
+    }
+
+    /// The package manager of a host that is booted, to do something with.
+    fn package_manager(&self, what: &str) -> Result<&'static dyn package::Manager, PerformError> {
+        self.needs_booted_root(what)?;
+        package::of(&self.host.os).ok_or_else(|| {
+            PerformError::Unsupported(format!("cannot {what}: `{}` is not known here", self.host.os.id))
+        })
     }
 
     /// Forgets what an operation may have changed.
     fn forget(&mut self, op: &Op) {
-        if op.path().is_some_and(is_of_apt) {
+        if op.path().is_some_and(is_of_package_manager) {
             self.lists_are_fresh.set(false);
             self.caches.upgrades.take();
         }
@@ -243,7 +251,7 @@ impl Facts for Linux {
     }
 
     fn package(&self, name: &str) -> Reading<Option<String>> {
-        Ok(Known::Yes(self.packages()?.installed.get(name).cloned()))
+        Ok(Known::Yes(self.packages()?.version(name).cloned()))
     }
 
     fn held(&self, package: &str) -> Reading<bool> {
@@ -253,23 +261,30 @@ impl Facts for Linux {
     fn upgradable(&self, which: Upgrades) -> Reading<Vec<String>> {
         if self.caches.upgrades.get().is_none() {
             let failed = |source| FactsError { what: "which packages have a newer version".into(), source };
-            if !self.tree.is_host() {
-                return Err(failed(io::ErrorKind::Unsupported.into()));
-            }
+            let manager = self
+                .package_manager("look for newer packages")
+                .map_err(|error| failed(io::Error::other(error)))?;
             // Only a run that changes the host may bring its package lists up to date, and until one has,
             // the lists at hand say nothing of the repositories.
             if self.lock.is_some() {
-                apt::refresh(self, &mut |_| {}).map_err(|error| failed(io::Error::other(error)))?;
+                manager.refresh(self, &mut |_| {}).map_err(|error| failed(io::Error::other(error)))?;
                 let noted = state::note_fresh_lists(&self.tree);
                 noted.map_err(|error| failed(io::Error::other(error)))?;
             } else if !state::has_fresh_lists(&self.tree).map_err(failed)? {
                 return Ok(Known::Unknown(Why("the repositories have newer packages".into())));
             }
-            let _ = self.caches.upgrades.set(apt::upgrades(self).map_err(failed)?);
+            let _ = self.caches.upgrades.set(manager.upgrades(self).map_err(failed)?);
         }
         let upgrades = self.caches.upgrades.get_or_init(Vec::new);
         let meant = upgrades.iter().filter(|upgrade| which == Upgrades::All || upgrade.is_security);
         Ok(Known::Yes(meant.map(|upgrade| upgrade.package.clone()).collect()))
+    }
+
+    fn transaction(&self, packages: &[PackageRequest]) -> Reading<Vec<PackageChange>> {
+        let unknown = || Known::Unknown(Why("the package lists at hand can tell it".into()));
+        let Ok(manager) = self.package_manager("ask what comes with packages") else { return Ok(unknown()) };
+        let failed = |source| FactsError { what: "what comes with packages".into(), source };
+        Ok(manager.transaction(self, packages).map_err(failed)?.map_or_else(unknown, Known::Yes))
     }
 
     fn user(&self, name: &str) -> Reading<Option<User>> {
@@ -352,7 +367,9 @@ impl Machine for Linux {
         if self.lock.is_none() {
             self.lock = Some(state::lock(&self.tree)?);
             commit::roll_forward(&self.tree)?;
-            apt::forget_policy(&self.tree)?;
+            if let Some(manager) = package::of(&self.host.os) {
+                manager.clean_up(&self.tree)?;
+            }
         }
         Ok(())
     }
@@ -428,20 +445,16 @@ impl Linux {
             }
             Op::Unpack(unpack) => unpack::perform(self, unpack),
             Op::InstallPackages { packages } => {
-                self.needs_booted_root("install packages")?;
-                apt::install(self, packages, output)
+                self.package_manager("install packages")?.install(self, packages, output)
             }
             Op::RemovePackages { packages, purge } => {
-                self.needs_booted_root("remove packages")?;
-                apt::remove(self, packages, *purge, output)
+                self.package_manager("remove packages")?.remove(self, packages, *purge, output)
             }
             Op::UpgradePackages { packages, which } => {
-                self.needs_booted_root("upgrade packages")?;
-                apt::upgrade(self, packages, *which, output)
+                self.package_manager("upgrade packages")?.upgrade(self, packages, *which, output)
             }
             Op::HoldPackages { packages, held } => {
-                self.needs_booted_root("hold packages")?;
-                apt::hold(self, packages, *held, output)
+                self.package_manager("hold packages")?.hold(self, packages, *held, output)
             }
             Op::CreateGroup { .. }
             | Op::ModifyGroup { .. }

@@ -144,9 +144,10 @@ fn removing_a_directory_does_not_follow_links() {
 }
 
 #[test]
-fn package_lists_are_fresh_until_something_of_apt_changes() {
+fn package_lists_are_fresh_until_something_of_the_package_manager_changes() {
     let host = Small::new();
     fs::create_dir_all(host.path("/etc/apt/sources.list.d")).expect("made");
+    fs::create_dir_all(host.path("/etc/yum.repos.d")).expect("made");
     let mut machine = host.machine();
     let mut is_fresh_after = |op: &Op| {
         machine.lists_are_fresh.set(true);
@@ -155,8 +156,33 @@ fn package_lists_are_fresh_until_something_of_apt_changes() {
     };
     assert!(is_fresh_after(&write("/etc/motd", "x", 0o644)));
     assert!(!is_fresh_after(&write("/etc/apt/sources.list.d/a.sources", "x", 0o644)));
+    assert!(!is_fresh_after(&write("/etc/yum.repos.d/a.repo", "x", 0o644)));
     let remove = Op::Remove { path: "/etc/apt/sources.list.d/a.sources".into(), directory: false };
     assert!(!is_fresh_after(&remove));
+}
+
+/// The manifest of an image tells of a tree in which nothing can be run.
+#[test]
+fn what_rpm_has_is_read_from_a_tree_too() {
+    let host = Small::new();
+    fs::create_dir_all(host.path("/usr/lib/sysimage/rpm")).expect("made");
+    symlink("../../usr/lib/sysimage/rpm", host.path("/var/lib/rpm")).expect("linked");
+    fs::write(host.path("/usr/lib/os-release"), "ID=amzn\nID_LIKE=fedora\n").expect("written");
+    assert_eq!(host.machine().installed_packages().expect("read"), BTreeMap::new());
+    let database = host.path("/usr/lib/sysimage/rpm/rpmdb.sqlite");
+    fs::write(&database, package::hostile::RPM_DATABASE).expect("written");
+    let packages = host.machine().installed_packages().expect("read");
+    let packages: Vec<String> = packages.iter().map(|(name, version)| format!("{name} {version}")).collect();
+    assert_eq!(packages, ["app 1.0-1", "lib 3:1.0-1", "probe 2.0-1"]);
+    let problem = |host: &Small| {
+        let error = host.machine().installed_packages().expect_err("it cannot be told");
+        std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default()
+    };
+    fs::write(host.path("/usr/lib/sysimage/rpm/rpmdb.sqlite-wal"), "x").expect("written");
+    insta::assert_snapshot!(problem(&host), @"`/usr/lib/sysimage/rpm` has changes that rpm has not written into its database");
+    fs::remove_file(&database).expect("removed");
+    fs::write(host.path("/usr/lib/sysimage/rpm/Packages"), "").expect("written");
+    insta::assert_snapshot!(problem(&host), @"`/usr/lib/sysimage/rpm` is not SQLite's, and only rpm itself reads other kinds");
 }
 
 #[test]

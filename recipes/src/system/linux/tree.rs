@@ -88,7 +88,7 @@ impl Tree {
         Ok(Some(bytes))
     }
 
-    /// A regular file; none if there is none.
+    /// A regular file, to be read; none if there is none.
     pub(super) fn open_file(&self, path: &Path) -> io::Result<Option<File>> {
         // O_NONBLOCK: a pipe in place of a file must not hang the run.
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
