@@ -78,8 +78,8 @@ pub mod words;
 
 #[cfg(test)]
 mod generated;
-#[cfg(test)]
-mod hostile;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::{Problem, Problems, did_you_mean};
 use crate::input::Input;
 use crate::load;
 use crate::node::{Key, Node, Value};
 use crate::resource::{KINDS, Kind};
-use crate::source::Location;
+use crate::source::{Location, Source};
 use crate::template::Templates;
 
 /// A recipe, checked as far as it can be without values.
@@ -56,9 +57,18 @@ impl Recipe {
     /// # Errors
     /// Everything that is wrong with it, each at its place.
     pub fn load(folder: &Path, shown: &str) -> Result<Self, Problems> {
-        let name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let source = load::read(&folder.join("recipe.yaml"), &format!("{shown}/recipe.yaml"))?;
-        let root = load::parse(&source)?;
+        Self::parse(&source, read_templates(folder, shown), folder)
+    }
+
+    /// Reads what is written in `recipe.yaml`.
+    pub(crate) fn parse(
+        source: &Arc<Source>,
+        templates: Result<Templates, Problem>,
+        folder: &Path,
+    ) -> Result<Self, Problems> {
+        let name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let root = load::parse(source)?;
         let entries = root.as_map("a recipe, which is a mapping with `resources`")?;
         let mut problems = Problems::new();
         let mut recipe = Self {
@@ -67,7 +77,7 @@ impl Recipe {
             inputs: Vec::new(),
             resources: Vec::new(),
             handlers: Vec::new(),
-            templates: problems.keep(read_templates(folder, shown)).unwrap_or_default(),
+            templates: problems.keep(templates).unwrap_or_default(),
             folder: folder.to_owned(),
         };
         for (key, node) in entries {

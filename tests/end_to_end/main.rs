@@ -4,6 +4,7 @@ mod bake;
 mod boot;
 mod cloud_init;
 mod definitions;
+mod hostile_hosts;
 mod interrupted;
 mod invariants;
 mod kinds;
