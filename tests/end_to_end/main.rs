@@ -3,6 +3,7 @@
 mod bake;
 mod boot;
 mod cloud_init;
+mod cut_off;
 mod definitions;
 mod hostile_hosts;
 mod interrupted;

@@ -340,6 +340,14 @@ mod tests {
         insta::assert_snapshot!(problems("key: a, value: true"), @r#"example/recipe.yaml:2:41: expected a string, found the boolean `true`; write "true" in quotes"#);
     }
 
+    /// It was taken for more of the value before it, and replaced at every run.
+    #[test]
+    fn a_blank_line_with_spaces_in_it_is_no_part_of_a_value() {
+        let fields = "section: a, key: b, value: c";
+        assert_eq!(edited("[a]\n\t", fields), "[a]\nb = c\n\t");
+        assert_eq!(edited("[a]\nb = d\n  \ne = f\n", fields), "[a]\nb = c\n  \ne = f\n");
+    }
+
     #[test]
     fn contradictions_are_found() {
         let several = "
