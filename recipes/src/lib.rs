@@ -81,6 +81,8 @@ mod generated;
 #[cfg(any(test, fuzzing))]
 pub mod hostile;
 #[cfg(test)]
+mod messages;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod testing;

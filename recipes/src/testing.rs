@@ -64,9 +64,14 @@ impl Example {
     }
 
     fn put(&self, name: &str, text: &str) {
+        self.put_bytes(name, text.as_bytes());
+    }
+
+    /// A file of it that is no text.
+    pub(crate) fn put_bytes(&self, name: &str, bytes: &[u8]) {
         let path = self.folder.path().join("example").join(name);
         fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
-        fs::write(path, text).expect("written");
+        fs::write(path, bytes).expect("written");
     }
 
     pub(crate) fn load(&self) -> Result<Recipe, Problems> {
