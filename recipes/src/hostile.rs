@@ -232,6 +232,8 @@ mod tests {
         insta::assert_snapshot!(file_problem(b"\xff\xfea\0:\0 \0b\0"), @"failed to read `recipe.yaml`: byte 0 is not UTF-8");
         insta::assert_snapshot!(file_problem(b"\xfe\xff\0a\0:\0 \0b"), @"failed to read `recipe.yaml`: byte 0 is not UTF-8");
         insta::assert_snapshot!(file_problem(b"a: \xc3\x28\n"), @"failed to read `recipe.yaml`: byte 3 is not UTF-8");
+        // Latin-1.
+        insta::assert_snapshot!(file_problem(b"a: caf\xe9\n"), @"failed to read `recipe.yaml`: byte 6 is not UTF-8");
         insta::assert_snapshot!(file_problem(b"a: b\0c\n"), @"recipe.yaml:1:5: NUL is not valid in YAML");
         insta::assert_snapshot!(file_problem(&vec![b'x'; 2 * MAXIMUM_BYTES]), @"failed to read `recipe.yaml`: it is longer than 1024 KiB");
         insta::assert_snapshot!(problem("a: 1\r\nb: 2\r\na: 3\r\n"), @"test.yaml:3:1: the key `a` is already set above");
