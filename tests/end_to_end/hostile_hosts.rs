@@ -1,6 +1,7 @@
 //! Hosts that resist: a run stops there and says why, leaves nothing half done, and goes on when it can.
 
 use std::error::Error;
+use std::fs;
 use std::io;
 use std::thread;
 
@@ -174,7 +175,10 @@ pub(crate) fn host(world: &World) -> Result<Host, Box<dyn Error>> {
         "source: { local: { suite: bookworm } }\nrecipes: [ packages: { install: [e2fsprogs, strace] } ]\n",
     )?;
     let disk = Disk::of_image(&workspace.bake("probe")?)?;
-    apt::repository(&disk.tree().join("srv/repository"), &[("probe-late", "1.0")])?;
+    let repository = disk.tree().join("srv/repository");
+    apt::repository(&repository, &[("probe-late", "1.0")])?;
+    // Nobody has its key here: it is trusted without a signature, and must not have one.
+    fs::remove_file(repository.join("InRelease"))?;
     Ok(Host::boot(disk, world.place(2)?)?)
 }
 
@@ -211,11 +215,7 @@ handlers:
         // What the run itself needs, rather than a resource, is at no place in a recipe.
         let place = "probe/recipe.yaml:3:5: probe: ";
         assert!(failure.starts_with(place) || failure.starts_with("the run cannot go on: "), "{failure}");
-        assert!(
-            failed.stderr.contains("failed to") || failed.stderr.contains("  × "),
-            "{name}: {}",
-            failed.stderr
-        );
+        assert!(failed.stderr.contains("× "), "{name}: people are told, too: {}", failed.stderr);
         let reached = format!("probe: file /srv/done/{name}-before");
         assert!(failed.changed().contains(reached.as_str()), "{name}: {failed:?}");
         shell(&host, stays).map_err(|error| format!("{name}: {error}"))?;
@@ -259,7 +259,7 @@ fn a_second_run_is_refused(host: &Host) -> Outcome {
                 "the run cannot go on: another run is changing this host (process {process}); wait for it to end"
             ))
         );
-        shell(host, "! test -e /srv/done/second; touch /srv/first-may-end")?;
+        shell(host, "test ! -e /srv/done/second; touch /srv/first-may-end")?;
         let first = running.join().map_err(|_| "the first run panicked")??;
         assert_eq!(first.code, Some(0), "{first:?}");
         assert_eq!(host.apply(&[], &second)?.code, Some(0));

@@ -29,8 +29,8 @@ pub struct Applied {
 }
 
 impl Host {
-    /// Puts a recipe of the name `probe`, with this `recipe.yaml`, on the disk as a bundle, and returns the path
-    /// of the bundle.
+    /// Puts a recipe with this `recipe.yaml` on the disk, as a bundle of this name, and returns the bundle's path.
+    /// The recipe itself is called `probe`.
     ///
     /// # Errors
     /// When the recipe is not valid, or the disk cannot be written.
@@ -84,15 +84,6 @@ impl Applied {
             }
             _ => None,
         })
-    }
-
-    /// The resources that it tried to change.
-    pub fn tried(&self) -> BTreeSet<&str> {
-        let tried = self.events.iter().filter_map(|event| match event {
-            Event::ResourceStarted { resource, .. } => Some(resource.as_str()),
-            _ => None,
-        });
-        tried.collect()
     }
 
     /// The resources that it changed.
