@@ -50,11 +50,26 @@ demo: setup build ## Bake images/web.yaml, boot it as a new host, and fetch its 
 	$(SUDO) $(TARGET)/debug/demo
 
 .PHONY: test
-test: setup lint test-unit test-end-to-end ## All tests, as CI runs them
+test: setup lint coverage test-unit test-end-to-end ## All tests, as CI runs them
+# `coverage` has run the engine's.
+test: COVERED := --exclude recipes
+
+.PHONY: coverage
+coverage: ## The engine's unit tests, how many of its lines they run, and an error below 90 %
+	@.ci/coverage
+
+.PHONY: fuzz
+fuzz: ## Give every parser of the engine bytes of anybody, a minute each (FUZZ_SECONDS=60)
+	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	# libFuzzer wants flags that a stable compiler has to be told to accept.
+	export RUSTC_BOOTSTRAP=1
+	for target in $$(cargo fuzz list); do
+	  cargo fuzz run --sanitizer none $$target -- -max_total_time=$(or $(FUZZ_SECONDS),60) -timeout=20 -rss_limit_mb=2048
+	done
 
 .PHONY: test-unit
 test-unit: ## Unit tests, and the engine on machines in memory; needs no root
-	@cargo nextest run --workspace --exclude testbed
+	@cargo nextest run --workspace --exclude testbed $(COVERED)
 	cargo test --quiet --doc --package recipes
 
 .PHONY: test-end-to-end

@@ -125,6 +125,8 @@ fn is_identifier(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const USER_DATA: &str = r#"#!/usr/local/bin/bootstrap-agent run
@@ -165,5 +167,22 @@ health: [ { http: { url: "http://127.0.0.1/healthz", within: 60s } } ]
         assert!(
             Config::parse("user-data", b"\xff\xfe").expect_err("binary").to_string().contains("is not text")
         );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// The YAML and templates in it are fuzzed in the engine.
+        #[test]
+        fn anything_is_user_data_or_says_why_not(
+            bytes in prop::collection::vec(any::<u8>(), 0..100),
+            text in "((environment|role|parameters|secrets|health|region|nope): |prod|web|/a|\\[|\\]|\\{|\\}|\\{\\{ environment \\}\\}|secretsmanager: |http: |url: |, |- |\n|\n  |#!|\"|é|\0|\\PC){0,40}",
+        ) {
+            for bytes in [&bytes[..], text.as_bytes(), format!("environment: a\nrole: b\n{text}").as_bytes()] {
+                if let Err(problems) = Config::parse("user-data", bytes) {
+                    prop_assert!(!problems.to_string().is_empty());
+                }
+            }
+        }
     }
 }

@@ -117,3 +117,30 @@ impl fmt::Display for Check {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_are_told_in_words_and_have_half_a_minute_if_nothing_is_said() {
+        let told = [
+            r#"{"service":{"name":"nginx"}}"#,
+            r#"{"service":{"name":"apt-daily.timer","state":"stopped"}}"#,
+            r#"{"http":{"url":"http://127.0.0.1/","within":"1m"}}"#,
+            r#"{"tcp":{"address":"127.0.0.1:22"}}"#,
+            r#"{"command":{"argv":"test -e /etc/motd","within":"5s"}}"#,
+        ]
+        .map(|text| {
+            let check: Check = serde_json::from_str(text).expect("a check");
+            format!("{check} within {} s", check.within().as_secs())
+        });
+        insta::assert_snapshot!(told.join("\n"), @"
+        service nginx is running within 30 s
+        service apt-daily.timer is stopped within 30 s
+        http://127.0.0.1/ answers 200 within 60 s
+        127.0.0.1:22 accepts connections within 30 s
+        `test -e /etc/motd` succeeds within 5 s
+        ");
+    }
+}

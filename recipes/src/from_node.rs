@@ -240,10 +240,6 @@ impl de::Error for Problem {
     fn missing_field(field: &'static str) -> Self {
         Self::new(format!("the field `{field}` is missing"))
     }
-
-    fn duplicate_field(field: &'static str) -> Self {
-        Self::new(format!("the field `{field}` is given twice"))
-    }
 }
 
 /// serde names Rust's types; people know ranges.

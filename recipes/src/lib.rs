@@ -83,10 +83,12 @@ pub mod words;
 
 #[cfg(test)]
 mod generated;
-#[cfg(test)]
-mod hostile;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
 #[cfg(test)]
 mod language;
+#[cfg(test)]
+mod messages;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::input::Input;
 use crate::load;
 use crate::loader::Loader;
 use crate::node::{Key, Node, Value};
+use crate::source::Source;
 use crate::template::Templates;
 
 /// A recipe, checked as far as it can be without values.
@@ -60,22 +61,33 @@ impl Recipe {
 
     /// Reads a recipe's folder, without the recipes that it includes.
     pub(crate) fn read(folder: &Path, shown: &str) -> Result<Self, Problems> {
-        let name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let source = load::read(&folder.join("recipe.yaml"), &format!("{shown}/recipe.yaml"))?;
-        let root = load::parse(&source)?;
+        let mut recipe = Self::parse(&source, read_templates(folder, shown), folder)?;
+        shown.clone_into(&mut recipe.origin);
+        Ok(recipe)
+    }
+
+    /// Reads what is written in `recipe.yaml`.
+    pub(crate) fn parse(
+        source: &Arc<Source>,
+        templates: Result<Templates, Problem>,
+        folder: &Path,
+    ) -> Result<Self, Problems> {
+        let name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let root = load::parse(source)?;
         let entries = root.as_map("a recipe, which is a mapping with `resources`")?;
         let mut problems = Problems::new();
         let mut recipe = Self {
             name,
             description: String::new(),
             inputs: Vec::new(),
-            origin: shown.to_owned(),
+            origin: String::new(),
             vars: Vec::new(),
             resources: Vec::new(),
             handlers: Vec::new(),
             on_error: Vec::new(),
             included: BTreeMap::new(),
-            templates: problems.keep(read_templates(folder, shown)).unwrap_or_default(),
+            templates: problems.keep(templates).unwrap_or_default(),
             folder: folder.to_owned(),
         };
         for (key, node) in entries {

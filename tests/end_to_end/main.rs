@@ -3,9 +3,11 @@
 mod bake;
 mod boot;
 mod cloud_init;
+mod cut_off;
 mod definitions;
 mod dnf;
 mod facts;
+mod hostile_hosts;
 mod interrupted;
 mod invariants;
 mod kinds;

@@ -4,8 +4,10 @@
 //! In it are the instance metadata service at 169.254.169.254 ([`metadata`]), a stand-in for AWS
 //! ([`aws`]), and hosts that are booted from images ([`host`]); a [`cloud::Cloud`] is all of them together.
 //! A [`workspace::Workspace`] is a folder of image definitions that baker is run in.
+//! [`applied`] is a recipe that such a host's agent applied, and how that ended.
 //! [`apt`] makes repositories of packages for their recipes.
 
+pub mod applied;
 pub mod apt;
 pub mod aws;
 pub mod binaries;

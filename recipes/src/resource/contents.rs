@@ -153,7 +153,8 @@ pub(super) fn plan_link(facts: &dyn Facts, path: &Path, target: &Path) -> Result
 pub(super) fn missing_parents(facts: &dyn Facts, path: &Path) -> Result<Vec<PathBuf>, PlanError> {
     let mut missing = Vec::new();
     for parent in path.ancestors().skip(1) {
-        if facts.entry(parent)?.known()?.is_some() {
+        if let Some(entry) = facts.entry(parent)?.known()? {
+            is_directory(parent, &entry.kind)?;
             break;
         }
         missing.push(parent.to_owned());
@@ -164,14 +165,21 @@ pub(super) fn missing_parents(facts: &dyn Facts, path: &Path) -> Result<Vec<Path
 
 fn parent_exists(facts: &dyn Facts, path: &Path) -> Result<(), PlanError> {
     let Some(parent) = path.parent() else { return Ok(()) };
-    match facts.entry(parent)?.known()?.map(|entry| entry.kind) {
-        Some(EntryKind::Directory | EntryKind::Symlink { .. }) => Ok(()),
+    match facts.entry(parent)?.known()? {
+        Some(entry) => is_directory(parent, &entry.kind),
         None => Err(PlanError::impossible_but(
             format!("the directory `{}` does not exist", parent.display()),
             format!("put a `directory: {{ path: {} }}` before it", parent.display()),
         )),
-        Some(other) => {
-            Err(PlanError::impossible(format!("`{}` is {}, not a directory", parent.display(), other.noun())))
+    }
+}
+
+/// What is above a path must be a directory; where a link leads is seen when it is followed.
+fn is_directory(path: &Path, kind: &EntryKind) -> Result<(), PlanError> {
+    match kind {
+        EntryKind::Directory | EntryKind::Symlink { .. } => Ok(()),
+        other => {
+            Err(PlanError::impossible(format!("`{}` is {}, not a directory", path.display(), other.noun())))
         }
     }
 }

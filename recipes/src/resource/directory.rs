@@ -190,6 +190,7 @@ mod tests {
         let mut fake = Fake::debian();
         fake.file("/srv/app", "x");
         insta::assert_snapshot!(Example::resources("- directory: { path: /srv/app }").fails(&mut fake), @"example: directory /srv/app: `/srv/app` is a file, not a directory");
+        insta::assert_snapshot!(Example::resources("- directory: { path: /srv/app/a/b }").fails(&mut fake), @"example: directory /srv/app/a/b: `/srv/app` is a file, not a directory");
         insta::assert_snapshot!(Example::resources("- directory: { path: /etc/, state: absent }").problems(), @"example/recipe.yaml:2:16: `/etc` cannot be removed: the host needs it");
     }
 

@@ -167,8 +167,6 @@ impl Resolved {
     ) -> Result<(), PlanError> {
         let section = self.section.as_deref();
         let neighbour = entries.iter().rfind(|entry| entry.section.as_deref() == section);
-        let indent = neighbour.map(|entry| indent(&lines[entry.lines.start]).to_owned()).unwrap_or_default();
-        let line = format!("{indent}{}{end}", self.line(&separator_of(entries, section), value));
         let header = headers.iter().rfind(|(name, _)| Some(name.as_str()) == section);
         let place = match (neighbour, header, section) {
             (Some(entry), _, _) => Some(entry.lines.end),
@@ -176,6 +174,11 @@ impl Resolved {
             (None, None, None) => headers.first().map(|&(_, at)| comments_above(lines, at)),
             (None, None, Some(_)) => None,
         };
+        // A header that is deeper than the key above it would be more of its value.
+        let header_below = place.filter(|place| headers.iter().any(|(_, at)| at == place));
+        let like = neighbour.map(|entry| entry.lines.start).or(header_below);
+        let indent = like.map(|at| indent(&lines[at])).unwrap_or_default();
+        let line = format!("{indent}{}{end}", self.line(&separator_of(entries, section), value));
         let at = place.unwrap_or(lines.len());
         let before = at.checked_sub(1).and_then(|before| lines.get(before));
         if entries.iter().any(|entry| entry.lines.end == at)
@@ -338,6 +341,20 @@ mod tests {
         insta::assert_snapshot!(problems("key: a, value: ' b'"), @"example/recipe.yaml:2:10: `value` (` b`) starts or ends with a space");
         insta::assert_snapshot!(problems("key: a, value: 'b\\'"), @r"example/recipe.yaml:2:10: `value` ends with `\`: the next line would be part of it");
         insta::assert_snapshot!(problems("key: a, value: true"), @r#"example/recipe.yaml:2:41: expected a string, found the boolean `true`; write "true" in quotes"#);
+    }
+
+    /// It was taken for more of the value before it, and replaced at every run.
+    #[test]
+    fn a_blank_line_with_spaces_in_it_is_no_part_of_a_value() {
+        let fields = "section: a, key: b, value: c";
+        assert_eq!(edited("[a]\n\t", fields), "[a]\nb = c\n\t");
+        assert_eq!(edited("[a]\nb = d\n  \ne = f\n", fields), "[a]\nb = c\n  \ne = f\n");
+    }
+
+    #[test]
+    fn a_header_that_is_indented_is_no_part_of_a_value_above_it() {
+        assert_eq!(edited("[a]\n [c]\nd=e\n", "section: a, key: b, value: c"), "[a]\n b=c\n [c]\nd=e\n");
+        assert_eq!(edited(" [c]\nd=e\n", "key: b, value: c"), " b=c\n [c]\nd=e\n");
     }
 
     #[test]

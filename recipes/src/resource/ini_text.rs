@@ -25,8 +25,9 @@ pub(super) fn read(lines: &[String]) -> (Vec<Entry>, Vec<(String, usize)>) {
         let goes_on = entries.last().is_some_and(|last| {
             // Behind a `\` (systemd.syntax(7)), or deeper and no key of its own (Python's configparser).
             let before = &lines[last.lines.end - 1];
-            let deeper = indent(line).len() > indent(&lines[last.lines.start]).len() && !text.contains('=');
-            last.lines.end == at && (before.trim_end().ends_with('\\') || (deeper && !is_comment(text)))
+            let deeper = indent(line).len() > indent(&lines[last.lines.start]).len();
+            let is_more = deeper && !text.is_empty() && !text.contains('=') && !is_comment(text);
+            last.lines.end == at && (before.trim_end().ends_with('\\') || is_more)
         });
         if let Some(last) = entries.last_mut().filter(|_| goes_on) {
             last.lines.end = at + 1;

@@ -5,6 +5,7 @@
 //! off before the journal is on the disk leaves the old files, one that is cut off after it is rolled
 //! forward by the next.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,11 @@ pub(super) fn stage_link(tree: &Tree, path: &Path, target: &Path) -> Result<Path
     let staged = staged_path(path);
     tree.create_symlink(&staged, target).map_err(failed(format!("link `{}`", path.display())))?;
     Ok(staged)
+}
+
+/// Puts what was staged in its place. If it cannot be there, it is not left beside it either.
+pub(super) fn put(tree: &Tree, staged: &Path, path: &Path) -> io::Result<()> {
+    tree.rename(staged, path).inspect_err(|_| drop(tree.remove(staged, &EntryKind::File)))
 }
 
 fn validate(

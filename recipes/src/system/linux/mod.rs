@@ -419,8 +419,7 @@ impl Linux {
         match op {
             Op::WriteFile(write) => {
                 let staged = commit::stage(self, write, output)?;
-                self.tree
-                    .rename(&staged, &write.path)
+                commit::put(&self.tree, &staged, &write.path)
                     .map_err(failed(format!("write `{}`", write.path.display())))
             }
             Op::CreateDirectory { path, attributes } => {
@@ -431,7 +430,7 @@ impl Linux {
             }
             Op::CreateSymlink { path, target, .. } => {
                 let staged = commit::stage_link(&self.tree, path, target)?;
-                self.tree.rename(&staged, path).map_err(failed(format!("link `{}`", path.display())))
+                commit::put(&self.tree, &staged, path).map_err(failed(format!("link `{}`", path.display())))
             }
             Op::SetAttributes { path, attributes, .. } => {
                 let (uid, gid) = self.owners(attributes)?;

@@ -200,6 +200,16 @@ fn errors_name_the_path_and_the_reason() {
 }
 
 #[test]
+fn what_cannot_be_put_in_place_is_not_left_beside_it() {
+    let host = Small::new();
+    fs::create_dir(host.path("/etc/a")).expect("made");
+    let mut machine = host.machine();
+    insta::assert_snapshot!(perform(&mut machine, &write("/etc/a", "x", 0o644)).expect_err("a directory"), @"failed to write `/etc/a`: Is a directory (os error 21)");
+    insta::assert_snapshot!(perform(&mut machine, &link("/etc/a", "b")).expect_err("a directory"), @"failed to link `/etc/a`: Is a directory (os error 21)");
+    assert_eq!(host.names("/etc"), ["a", "group", "passwd"]);
+}
+
+#[test]
 fn a_pipe_in_place_of_a_file_does_not_hang_the_run() {
     let host = Small::new();
     nix::unistd::mkfifo(&host.path("/etc/pipe"), nix::sys::stat::Mode::S_IRUSR).expect("made");

@@ -257,6 +257,12 @@ fn found(opened: nix::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
 
 /// Removes a directory with everything in it, without following links and without leaving its file system.
 fn remove_directory(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    // A mount point is busy, which is found before anything below it is removed. That of a bind mount is on
+    // the same device and cannot be told by its number.
+    match unlinkat(parent, name, UnlinkatFlags::RemoveDir) {
+        Err(Errno::ENOTEMPTY | Errno::EEXIST) => {}
+        other => return Ok(other?),
+    }
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let directory = openat(parent, name, flags, Mode::empty())?;
     if fstat(&directory)?.st_dev != fstat(parent)?.st_dev {

@@ -11,7 +11,7 @@ use crate::system::{FactsError, Os, PackageChange, PackageManager, PerformError}
 
 mod apt;
 mod dnf;
-mod dpkg;
+pub(crate) mod dpkg;
 mod rpm;
 mod sqlite;
 
@@ -87,18 +87,18 @@ pub(super) fn of(os: &Os) -> Option<&'static dyn Manager> {
 
 /// The packages of a host.
 #[derive(Debug, Default)]
-pub(super) struct Packages {
+pub(crate) struct Packages {
     /// Every installed package with its version.
-    pub(super) installed: BTreeMap<String, String>,
+    pub(crate) installed: BTreeMap<String, String>,
     /// The same by names that have the architecture in them, as the package manager writes them.
     of_architecture: BTreeMap<String, String>,
     /// The installed packages that no upgrade changes, by both names.
-    pub(super) held: BTreeSet<String>,
+    pub(crate) held: BTreeSet<String>,
 }
 
 impl Packages {
     /// The version of a package, with or without an architecture in its name.
-    pub(super) fn version(&self, name: &str) -> Option<&String> {
+    pub(crate) fn version(&self, name: &str) -> Option<&String> {
         self.installed.get(name).or_else(|| self.of_architecture.get(name))
     }
 }
