@@ -281,4 +281,22 @@ resources:
         let bundle = Bundle::open(unpacked(&files).path()).expect("read");
         assert_eq!(serde_json::to_string(&bundle.manifest).expect("JSON"), text);
     }
+
+    #[test]
+    fn recipes_that_are_included_are_in_it_too() {
+        let example = Example::resources("- include: site")
+            .beside("site", "resources: [ { file: { path: /etc/site, content: x } } ]");
+        let recipe = example.load().expect("valid");
+        let uses = [RecipeUse { recipe, inputs: Map::new(), stage: 0, at: None }];
+        let contents = Contents { mode: Mode::Bake, uses: &uses, checks: &[], services: &[] };
+        let mut files = pack(&contents).expect("packed");
+        let bundle = Bundle::open(unpacked(&files).path()).expect("whole");
+        let resolved = bundle.resolve(Fake::debian().host(), &Scope::new(Map::new())).expect("valid");
+        let places: Vec<String> = resolved.resources().map(|step| step.at.to_string()).collect();
+        assert_eq!(places, ["site/recipe.yaml:1:16"]);
+        let manifest = String::from_utf8(files[MANIFEST].clone()).expect("text");
+        files.insert(MANIFEST.into(), manifest.replace("\"site\": \"site\"", "").into_bytes());
+        let error = Bundle::open(unpacked(&files).path()).expect_err("unknown").to_string();
+        insta::assert_snapshot!(error, @"example/recipe.yaml:2:14: the bundle has no recipe `site`");
+    }
 }

@@ -124,6 +124,7 @@ fn what_is_wrong_with_an_included_recipe_is_named_where_it_is_written() {
     insta::assert_snapshot!(problems("{ site: { name: a, prot: 1 } }"), @"example/recipe.yaml:2:33: there is no input of `site` `prot`; did you mean `port`? valid are `name` and `port`");
     insta::assert_snapshot!(problems("{ site: { name: a, port: x } }"), @"example/recipe.yaml:2:39: `port`: expected a whole number, found the string `x`");
     insta::assert_snapshot!(problems("sites"), @"example/recipe.yaml:2:14: there is no recipe `sites` beside `example`");
+    insta::assert_snapshot!(problems("{ site: {}, other: {} }"), @"example/recipe.yaml:2:14: one element is one recipe, `name: { input: value }`; start another with `-`");
     insta::assert_snapshot!(problems("[site]"), @"example/recipe.yaml:2:14: expected the name of a recipe, or `name: { input: value }`, found a list of 1");
     let twice =
         Example::resources("- include: { site: { name: a } }\n- include: { site: { name: a, port: 81 } }")
@@ -280,6 +281,7 @@ fn results_are_used_only_where_they_can_be() {
     insta::assert_snapshot!(problems("- command: { argv: id, creates: /x }\n  register: b"), @"example/recipe.yaml:5:15: a registered command has no `creates`, `unless` or `onlyif`; it is run whenever its result is needed, so it only looks; what it would make is for a command before it");
     insta::assert_snapshot!(problems("- file: { path: /etc/a, content: x }\n  register: b"), @"example/recipe.yaml:5:15: a `file` prints nothing that could be registered; `register` goes with `command` and `script`");
     insta::assert_snapshot!(problems("- command: { argv: id }\n  register: b-c"), @"example/recipe.yaml:5:15: `b-c` cannot be a name in templates; it starts with a letter and goes on with letters, digits and `_`");
+    insta::assert_snapshot!(problems("- command: { argv: id }\n  register: b\n  for_each: [a]"), @"example/recipe.yaml:5:15: `register` does not go with `for_each`; a name stands for the result of one command");
     let early = format!("{file}\n- command: {{ argv: id }}\n  register: me");
     insta::assert_snapshot!(Example::resources(&early).problems(), @"example/recipe.yaml:2:36: `registered.me` is not known here; what asks for it comes after its command, under the same `when`");
 }

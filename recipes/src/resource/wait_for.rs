@@ -210,6 +210,7 @@ mod tests {
         insta::assert_snapshot!(problems("tcp: 'a:1', path: /a"), @"example/recipe.yaml:2:15: a `wait_for` has one of `tcp`, `path`, `service` and `command`; `state` goes with `path` and `service`");
         insta::assert_snapshot!(problems("path: /a, state: running"), @"example/recipe.yaml:2:15: a path is waited for to be `present` or `absent`");
         insta::assert_snapshot!(problems("service: a, state: absent"), @"example/recipe.yaml:2:15: a service is waited for to be `running` or `stopped`");
+        insta::assert_snapshot!(problems("tcp: localhost"), @"example/recipe.yaml:2:15: `localhost` is not `HOST:PORT`, with a port of 1-65535");
         for address in ["localhost", "a:0", "a:65536", "::1:80", ":80", "a b:80"] {
             assert!(problems(&format!("tcp: '{address}'")).contains("is not `HOST:PORT`"), "{address}");
         }
