@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use similar::TextDiff;
 
+use crate::duration::Span;
 use crate::op::{Before, Content, Op, UnitAction, UserRequest, WriteFile};
 use crate::system::Why;
 
@@ -132,6 +133,14 @@ impl From<&Op> for Change {
                 Update,
                 format!("set {key} = {value} in the kernel (is {})", before.as_deref().unwrap_or("unset")),
             ),
+            Op::LoadFirewall(firewall) => Self::new(
+                Run,
+                format!(
+                    "load the table inet {}, and take it back unless it proves itself within {}",
+                    firewall.table,
+                    Span(firewall.confirm.within)
+                ),
+            ),
             Op::Run(command) => Self::new(Run, format!("run {command}")),
         }
     }
@@ -223,7 +232,7 @@ fn unit(name: &str, action: UnitAction) -> Change {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::{Command, PackageRequest, Upgrades};
+    use crate::op::{Command, Confirm, LoadFirewall, PackageRequest, Upgrades};
     use crate::system::Attributes;
 
     fn attributes() -> Attributes {
@@ -295,6 +304,17 @@ mod tests {
                 value: "1".into(),
                 before: Some("60".into()),
             },
+            Op::LoadFirewall(LoadFirewall {
+                table: "filter".into(),
+                ruleset: Content::new(""),
+                flushes: false,
+                confirm: Confirm {
+                    within: std::time::Duration::from_secs(90),
+                    session: true,
+                    tcp: Vec::new(),
+                    command: None,
+                },
+            }),
             Op::Run(Command::new(["true"])),
         ]
         .iter()
@@ -314,6 +334,7 @@ mod tests {
         - remove /old and everything in it
         + enable nginx.service
         ~ set vm.swappiness = 1 in the kernel (is 60)
+        > load the table inet filter, and take it back unless it proves itself within 1m 30s
         > run true
         ");
     }

@@ -4,6 +4,7 @@ mod bake;
 mod boot;
 mod cloud_init;
 mod definitions;
+mod firewall;
 mod interrupted;
 mod invariants;
 mod kinds;

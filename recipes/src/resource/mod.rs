@@ -32,6 +32,7 @@ mod edit;
 mod edited;
 mod fields;
 mod file;
+mod firewall;
 mod fstab;
 mod glob;
 mod group;
@@ -54,6 +55,7 @@ mod logrotate;
 mod modules;
 mod mount;
 mod near;
+mod nftables;
 mod package;
 mod package_hold;
 mod package_pin;
@@ -130,6 +132,7 @@ kinds![
     timezone::Timezone,
     locale::Locale,
     alternatives::Alternatives,
+    firewall::Firewall,
     journald::Journald,
     logrotate::Logrotate,
     command::CommandResource,

@@ -44,6 +44,8 @@ pub trait Facts {
     fn active(&self, unit: &str) -> Reading<bool>;
     /// The value that the running kernel has for a sysctl key; `None` if it does not know the key.
     fn kernel_parameter(&self, key: &str) -> Reading<Option<String>>;
+    /// Whether the kernel has a table of nftables, of the family `inet`, just as the rules in a file make it.
+    fn firewall_loaded(&self, rules: &Path, table: &str) -> Reading<bool>;
     /// Whether a command that only looks ends with 0.
     fn succeeds(&self, command: &Command) -> Reading<bool>;
 }
@@ -197,6 +199,9 @@ pub enum PerformError {
         #[source]
         source: Box<PerformError>,
     },
+    /// A firewall was loaded and did not prove itself.
+    #[error("the new rules were taken back, and the old ones are in force again: {0}")]
+    TakenBack(String),
     /// It cannot be done on this kind of host.
     #[error("{0}")]
     Unsupported(String),

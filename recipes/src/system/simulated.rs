@@ -26,6 +26,8 @@ pub struct Simulated<'a> {
     groups: BTreeMap<String, Option<Group>>,
     active: BTreeMap<String, bool>,
     kernel: BTreeMap<String, String>,
+    /// The rules that each table of nftables was loaded with.
+    firewalls: BTreeMap<String, Content>,
     /// Why things that are absent may exist by then.
     uncertain: Option<Why>,
     guards: Guards,
@@ -63,6 +65,7 @@ impl<'a> Simulated<'a> {
             groups: BTreeMap::new(),
             active: BTreeMap::new(),
             kernel: BTreeMap::new(),
+            firewalls: BTreeMap::new(),
             uncertain: None,
             guards: Guards::Skip,
             changed: false,
@@ -161,6 +164,9 @@ impl<'a> Simulated<'a> {
             Op::Unit { name, action } => self.act_on_unit(name, *action),
             Op::SetKernelParameter { key, value, .. } => {
                 self.kernel.insert(key.clone(), value.clone());
+            }
+            Op::LoadFirewall(firewall) => {
+                self.firewalls.insert(firewall.table.clone(), firewall.ruleset.clone());
             }
             Op::Run(_) => {}
         }
@@ -359,6 +365,16 @@ impl Facts for Simulated<'_> {
         match self.kernel.get(key) {
             Some(value) => Ok(Known::Yes(Some(value.clone()))),
             None => self.base.map_or(Ok(Known::Yes(None)), |base| base.kernel_parameter(key)),
+        }
+    }
+
+    fn firewall_loaded(&self, rules: &Path, table: &str) -> Reading<bool> {
+        match (self.firewalls.get(table), self.base) {
+            (Some(loaded), _) => {
+                Ok(self.content(rules)?.map(|rules| rules.as_deref() == Some(loaded.bytes())))
+            }
+            (None, Some(base)) => base.firewall_loaded(rules, table),
+            (None, None) => Ok(Known::Yes(false)),
         }
     }
 

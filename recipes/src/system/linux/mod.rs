@@ -19,8 +19,10 @@ mod accounts;
 mod apt;
 mod commit;
 mod dpkg;
+mod firewall;
 mod host;
 mod process;
+mod session;
 mod state;
 mod tree;
 mod units;
@@ -56,6 +58,8 @@ struct Caches {
     active_units: OnceCell<BTreeSet<String>>,
     /// By everything about the command: another folder or user gives another answer.
     guards: RefCell<BTreeMap<String, bool>>,
+    /// By the file of rules and the table.
+    firewalls: RefCell<BTreeMap<(PathBuf, String), bool>>,
 }
 
 impl Linux {
@@ -139,7 +143,10 @@ impl Linux {
             Op::CreateSymlink { path, .. } | Op::Remove { path, .. } => {
                 self.units_are_stale |= units::is_unit_path(path);
             }
-            Op::CreateDirectory { .. } | Op::SetAttributes { .. } | Op::SetKernelParameter { .. } => {}
+            Op::CreateDirectory { .. }
+            | Op::SetAttributes { .. }
+            | Op::SetKernelParameter { .. }
+            | Op::LoadFirewall(_) => {}
             Op::CreateGroup { .. }
             | Op::ModifyGroup { .. }
             | Op::RemoveGroup { .. }
@@ -164,6 +171,7 @@ impl Linux {
             }
         }
         self.caches.guards.take();
+        self.caches.firewalls.take();
     }
 
     fn needs_booted_root(&self, what: &str) -> Result<(), PerformError> {
@@ -265,6 +273,16 @@ impl Facts for Linux {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Known::Yes(None)),
             Err(error) => Err(reading(&path)(error)),
         }
+    }
+
+    fn firewall_loaded(&self, rules: &Path, table: &str) -> Reading<bool> {
+        let key = (rules.to_owned(), table.to_owned());
+        if let Some(answer) = self.caches.firewalls.borrow().get(&key) {
+            return Ok(Known::Yes(*answer));
+        }
+        let answer = firewall::is_loaded(self, rules, table)?;
+        self.caches.firewalls.borrow_mut().insert(key, answer);
+        Ok(Known::Yes(answer))
     }
 
     fn succeeds(&self, command: &Command) -> Reading<bool> {
@@ -378,6 +396,7 @@ impl Linux {
                 std::fs::write(&path, value)
                     .map_err(failed(format!("set `{key}` to `{value}` in the kernel")))
             }
+            Op::LoadFirewall(wanted) => firewall::load(self, wanted, output),
             Op::Run(command) => {
                 self.needs_booted_root("run a command")?;
                 self.runner.run(&self.at_home(command)?, output)
