@@ -23,6 +23,7 @@ mod alternatives;
 mod assert;
 mod authorized_key;
 mod block;
+mod checkers;
 mod command;
 mod contents;
 mod cron;

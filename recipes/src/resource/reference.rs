@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value as Json;
 
+use super::checkers::Validate;
 use super::fields::{AbsolutePath, AccountName, HostName, Mode, OneOrMore, PackageName, PartName};
 use super::glob::{Glob, RelativeGlob};
 use super::keys::KeyPath;
@@ -70,6 +71,7 @@ written_as! {
     Rate: "rate, such as `60/minute`",
     RelativeGlob: "path below it with `*`, `?` and `**`",
     Span: "duration, such as `30s`",
+    Validate: "words of a command, as a list or one string, or `false`",
     Values: "string, number, boolean, or a list of them",
     Words: "words of a command, as a list or one string",
 }
