@@ -58,7 +58,7 @@ fn rules_that_do_not_prove_themselves_are_taken_back() -> Outcome {
     // A table of somebody else stays.
     host.output(&["nft", "add", "table", "ip", "others"])?;
     let open = bundle(&host, "open", OPEN)?;
-    let apply = |bundle: &str| host.run(&[AGENT, "apply", bundle]);
+    let apply = |bundle: &str| host.run(&[AGENT, "apply", "--format", "json", bundle]);
     assert!(apply(&open)?.status.success());
     let in_force = rules(&host)?;
     assert!(in_force.contains("8080") && in_force.contains("table ip others"), "{in_force}");
@@ -144,14 +144,15 @@ fn the_connection_that_a_run_came_in_by_is_not_cut() -> Outcome {
     assert!(host.run(&[AGENT, "apply", &open])?.status.success());
     let login = Login::new(&world, &host)?;
     let more = bundle(&host, "more", "allow: [ { port: 2222 }, { port: 80 } ]")?;
-    let proven = login.run(&format!("{AGENT} apply {more}"))?;
+    let proven = login.run(&format!("{AGENT} apply --format json {more}"))?;
     assert!(proven.status.success(), "{}", said(&proven));
     assert!(said(&proven).contains("unless this line is received"), "{}", said(&proven));
     let in_force = rules(&host)?;
     // This cuts connections that exist already, which the rules of a `firewall` alone never do.
     let chain = "chain early { type filter hook input priority -10; tcp dport 2222 drop; }";
     let cutting = format!("rules: {{ table: ['{chain}'] }}, confirm: {{ within: 3s }}");
-    let failed = login.run(&format!("{AGENT} apply {}", bundle(&host, "cutting", &cutting)?))?;
+    let cutting = bundle(&host, "cutting", &cutting)?;
+    let failed = login.run(&format!("{AGENT} apply --format json {cutting}"))?;
     assert_eq!(failed.status.code(), Some(1), "{}", said(&failed));
     assert!(said(&failed).contains("no packets of the connection"), "{}", said(&failed));
     assert_eq!(rules(&host)?, in_force);

@@ -403,7 +403,7 @@ pub(super) const CASES: &[Case] = &[
       - { port: 22, from: ['@office', 192.0.2.1], rate: 60/minute, comment: probe }
       - { port: [80, 8000-8010], protocol: [tcp, udp], interface: 'eth*' }
     outgoing: { deny: [ { port: 25, except_users: [root, probe] } ] }
-    rules: { table: [\"set seen { type ipv4_addr; flags dynamic, timeout; timeout 1h; }\"], input: [tcp dport 23 add @seen { ip saddr } drop] }
+    rules: { table: [\"set seen { type ipv4_addr; flags dynamic, timeout; timeout 1h; }\"], input: ['tcp dport 23 add @seen { ip saddr } drop'] }
     metadata_users: root
 ",
         checks: &[

@@ -92,11 +92,12 @@ pub(super) fn load(
     linux.runner.run(&nft(&["-c", "-f"], &rules), output)?;
     rescue.arm(linux, wanted, output)?;
     let loaded = linux.runner.run(&nft(&["-f"], &rules), output);
+    // Whoever is killed from here on leaves nothing but what the timer removes.
+    let _ = linux.tree.remove(&rules, &EntryKind::File);
     let proven = loaded.map_err(|error| error.to_string()).and_then(|()| {
         let sessions = if wanted.confirm.session { session::connections() } else { Vec::new() };
         prove(linux, &wanted.confirm, &sessions, output)
     });
-    let _ = linux.tree.remove(&rules, &EntryKind::File);
     match proven {
         Ok(()) => rescue.disarm(linux),
         Err(why) => {
