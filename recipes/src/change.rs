@@ -134,6 +134,14 @@ impl From<&Op> for Change {
                 Update,
                 format!("set {key} = {value} in the kernel (is {})", before.as_deref().unwrap_or("unset")),
             ),
+            Op::LoadFirewall(firewall) => Self::new(
+                Run,
+                format!(
+                    "load the table inet {}, and take it back unless it proves itself within {}",
+                    firewall.table,
+                    Span(firewall.confirm.within)
+                ),
+            ),
             Op::Reboot => Self::new(Run, "reboot the host, and go on after that"),
             Op::WaitFor { condition, within } => {
                 Self::new(Run, format!("wait until {condition}, at most {}", Span(*within)))
@@ -262,7 +270,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::op::{Command, PackageRequest, Upgrades};
+    use crate::op::{Command, Confirm, LoadFirewall, PackageRequest, Upgrades};
     use crate::system::Attributes;
     use crate::system::condition::Condition;
 
@@ -335,6 +343,17 @@ mod tests {
                 value: "1".into(),
                 before: Some("60".into()),
             },
+            Op::LoadFirewall(LoadFirewall {
+                table: "filter".into(),
+                ruleset: Content::new(""),
+                flushes: false,
+                confirm: Confirm {
+                    within: Duration::from_secs(90),
+                    session: true,
+                    tcp: Vec::new(),
+                    command: None,
+                },
+            }),
             Op::Run(Command::new(["true"])),
             Op::Reboot,
             Op::WaitFor {
@@ -359,6 +378,7 @@ mod tests {
         - remove /old and everything in it
         + enable nginx.service
         ~ set vm.swappiness = 1 in the kernel (is 60)
+        > load the table inet filter, and take it back unless it proves itself within 1m 30s
         > run true
         > reboot the host, and go on after that
         > wait until /run/app.sock exists, at most 30s

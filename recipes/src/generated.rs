@@ -168,6 +168,14 @@ const VARIANTS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "firewall",
+        &[
+            "allow: [ { port: 22 } ]",
+            "allow: [ { port: [22, 80], from: 10.0.0.0/8 } ], metadata_users: root",
+            "name: other, path: /etc/other.nft",
+        ],
+    ),
+    (
         "hosts_entry",
         &[
             "address: 10.0.0.5, names: [db, db.internal]",

@@ -128,6 +128,8 @@ pub enum Op {
     },
     /// Boots the host anew.
     Reboot,
+    /// Loads the rules of a table of nftables, and takes them back unless they prove themselves.
+    LoadFirewall(LoadFirewall),
     /// Runs a program.
     Run(Command),
     /// Waits until something holds that other programs bring about.
@@ -222,6 +224,32 @@ pub enum Before {
     },
     /// A symbolic link.
     Symlink(PathBuf),
+}
+
+/// A table of nftables as it shall be in the kernel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadFirewall {
+    /// The name of the table, of the family `inet`.
+    pub table: String,
+    /// The commands for `nft` that make it what it shall be, in one transaction.
+    pub ruleset: Content,
+    /// Whether they change other tables as well.
+    pub flushes: bool,
+    /// What must still work with it.
+    pub confirm: Confirm,
+}
+
+/// What proves that a firewall does not lock anybody out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirm {
+    /// How long it may take.
+    pub within: Duration,
+    /// Whether the connection that the run came in by, if it came in by one, must still carry packets.
+    pub session: bool,
+    /// What must be reachable from the host: names or addresses, each with a port.
+    pub tcp: Vec<(String, u16)>,
+    /// A program that must succeed.
+    pub command: Option<Command>,
 }
 
 /// The bytes of a file. Secret ones are never shown.

@@ -78,7 +78,14 @@ fn host(bakes: bool, lines: &[String]) -> Fake {
     ] {
         fake.directory(directory);
     }
-    for path in ["/srv/old/a.log", "/srv/old/b.txt", "/srv/tree/a", "/srv/tree/b", "/usr/sbin/update-grub"] {
+    for path in [
+        "/srv/old/a.log",
+        "/srv/old/b.txt",
+        "/srv/tree/a",
+        "/srv/tree/b",
+        "/usr/sbin/update-grub",
+        "/usr/sbin/nft",
+    ] {
         fake.file(path, "");
     }
     for zone in ["UTC", "Europe/Berlin"] {

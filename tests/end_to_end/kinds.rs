@@ -32,6 +32,7 @@ const ON_HOST: &[&str] = &[
     // No unit was left out because it waits for itself.
     "test -z \"$(systemctl --failed --quiet --plain)\"; systemctl is-active systemd-tmpfiles-setup systemd-journal-flush",
     "test $(uname -n) = probe-host",
+    "nft list table inet filter | grep 'ip saddr @office_v4 tcp dport 22 limit rate 60/minute.* accept comment \"probe\"'",
     "ssh-keygen -lf /home/probe/.ssh/authorized_keys | grep -q '^256 SHA256:.* ci (ED25519)$'",
     "test \"$(stat -c '%U %G %a' /home/probe/.ssh /home/probe/.ssh/authorized_keys | xargs)\" = 'probe probe 700 probe probe 600'",
     "test \"$(findmnt --noheadings --output SIZE /srv/scratch | xargs)\" = 1M",

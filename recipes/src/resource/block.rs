@@ -3,13 +3,13 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::checkers::Validate;
 use super::edited::{EditedFile, Insert, insert_at, line_end, lines_of, one_line};
 use super::fields::{AbsolutePath, State};
 use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
 use crate::op::Op;
 use crate::system::{Facts, PlanError};
-use crate::words::Words;
 
 /// A block of lines in a file that something else owns, between the two comments
 /// `# BEGIN managed block NAME` and `# END managed block NAME`.
@@ -46,8 +46,9 @@ pub(super) struct Block {
     /// Whether a file that is not there is made, as root's, with mode 0644; `false` if not said.
     #[serde(default)]
     create: bool,
-    /// A command that must accept the new file, as `{file}`, before it is put in place.
-    validate: Option<Words>,
+    /// A command that must accept the new file, as `{file}`, before it is put in place; `false` for none. If
+    /// not said, a file that is well known is checked by the program that reads it.
+    validate: Option<Validate>,
     /// `present`, or `absent` with its markers.
     #[serde(default)]
     state: State,
@@ -104,7 +105,7 @@ impl Fields for Block {
         let file = EditedFile {
             path: self.path,
             create: self.create,
-            validate: self.validate.map(|words| words.0),
+            validate: self.validate.map(|validate| validate.0),
             state: self.state,
         };
         Ok(Box::new(Resolved {

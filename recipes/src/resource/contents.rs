@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::checkers::checker;
 use crate::op::{Before, Content, Op, WriteFile};
 use crate::system::{Attributes, EntryKind, Facts, Known, Mode, PlanError};
 
@@ -15,6 +16,7 @@ pub(super) struct Contents {
     pub(super) path: PathBuf,
     pub(super) content: Content,
     pub(super) attributes: Attributes,
+    /// A command that must accept it; if none is said, that of its path; an empty one accepts everything.
     pub(super) validate: Option<Vec<String>>,
 }
 
@@ -62,13 +64,15 @@ impl Contents {
 
     fn plan_at(&self, facts: &dyn Facts, path: &Path) -> Result<Vec<Op>, PlanError> {
         owners_exist(facts, &self.attributes)?;
+        let validate = checker(facts, &self.path, self.validate.as_ref())?;
+        let checked = Self { validate, ..self.clone() };
         let Some(entry) = facts.entry(path)?.known()? else {
             parent_exists(facts, path)?;
-            return Ok(vec![self.write(path, Before::Absent)]);
+            return Ok(vec![checked.write(path, Before::Absent)]);
         };
         match entry.kind {
             EntryKind::File => {}
-            EntryKind::Symlink { target } => return Ok(vec![self.write(path, Before::Symlink(target))]),
+            EntryKind::Symlink { target } => return Ok(vec![checked.write(path, Before::Symlink(target))]),
             other => {
                 let message = format!("`{}` is {}, not a file", path.display(), other.noun());
                 return Err(PlanError::impossible(message));
@@ -79,7 +83,7 @@ impl Contents {
         match changed {
             _ if before != self.content.bytes() => {
                 let content = Content::new(before).secret_if(self.content.is_secret());
-                Ok(vec![self.write(path, Before::File { content, attributes: changed })])
+                Ok(vec![checked.write(path, Before::File { content, attributes: changed })])
             }
             Some(before) => Ok(vec![Op::SetAttributes {
                 path: path.to_owned(),
@@ -101,7 +105,7 @@ impl Contents {
             path: path.to_owned(),
             content: self.content.clone(),
             attributes: self.attributes.clone(),
-            validate: self.validate.clone(),
+            validate: self.validate.clone().filter(|words| !words.is_empty()),
             before,
         })
     }

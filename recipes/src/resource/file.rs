@@ -3,13 +3,13 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::checkers::Validate;
 use super::contents::{Contents, plan_no_file};
 use super::fields::{AbsolutePath, Mode, State, attributes};
 use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
 use crate::op::{Content, Op};
 use crate::system::{Facts, PlanError};
-use crate::words::Words;
 
 /// A regular file with exactly this content.
 ///
@@ -37,8 +37,9 @@ pub(super) struct File {
     group: Option<String>,
     /// Its permission bits; `"0644"` if not said, `"0400"` if it holds a secret.
     mode: Option<Mode>,
-    /// A command that must accept the new file, as `{file}`, before it is put in place.
-    validate: Option<Words>,
+    /// A command that must accept the new file, as `{file}`, before it is put in place; `false` for none. If
+    /// not said, a file that is well known is checked by the program that reads it.
+    validate: Option<Validate>,
     /// `present` or `absent`.
     #[serde(default)]
     state: State,
@@ -76,7 +77,7 @@ impl Fields for File {
             path: self.path.as_path().to_owned(),
             attributes: attributes(self.owner, self.group, self.mode, default_mode),
             content,
-            validate: self.validate.map(|words| words.0),
+            validate: self.validate.map(|validate| validate.0),
         }))
     }
 }

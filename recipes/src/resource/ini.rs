@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::checkers::Validate;
 use super::edited::{EditedFile, comments_above, insert_at, line_end, lines_of, one_line};
 use super::fields::{AbsolutePath, State};
 use super::ini_text::{Entry, indent, read, separator_of};
@@ -10,7 +11,6 @@ use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
 use crate::op::Op;
 use crate::system::{Facts, PlanError};
-use crate::words::Words;
 
 /// One key in one section of an INI file that something else owns.
 ///
@@ -39,8 +39,9 @@ pub(super) struct Ini {
     /// Whether a file that is not there is made, as root's, with mode 0644; `false` if not said.
     #[serde(default)]
     create: bool,
-    /// A command that must accept the new file, as `{file}`, before it is put in place.
-    validate: Option<Words>,
+    /// A command that must accept the new file, as `{file}`, before it is put in place; `false` for none. If
+    /// not said, a file that is well known is checked by the program that reads it.
+    validate: Option<Validate>,
     /// `present` or `absent`. A section stays when its last key goes.
     #[serde(default)]
     state: State,
@@ -88,7 +89,7 @@ impl Fields for Ini {
         let file = EditedFile {
             path: self.path,
             create: self.create,
-            validate: self.validate.map(|words| words.0),
+            validate: self.validate.map(|validate| validate.0),
             state: self.state,
         };
         Ok(Box::new(Resolved { file, section: self.section, key: self.key, value: self.value }))

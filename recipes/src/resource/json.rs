@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
+use super::checkers::Validate;
 use super::edited::EditedFile;
 use super::fields::{AbsolutePath, State};
 use super::json_text::{Obstacle, edit};
@@ -12,7 +13,6 @@ use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
 use crate::op::Op;
 use crate::system::{Facts, PlanError};
-use crate::words::Words;
 
 /// One value in a JSON file that something else owns.
 ///
@@ -38,8 +38,9 @@ pub(super) struct JsonKey {
     /// Whether a file that is not there is made, as root's, with mode 0644; `false` if not said.
     #[serde(default)]
     create: bool,
-    /// A command that must accept the new file, as `{file}`, before it is put in place.
-    validate: Option<Words>,
+    /// A command that must accept the new file, as `{file}`, before it is put in place; `false` for none. If
+    /// not said, a file that is well known is checked by the program that reads it.
+    validate: Option<Validate>,
     /// `present` or `absent`. An object stays when its last key goes.
     #[serde(default)]
     state: State,
@@ -61,7 +62,7 @@ impl Fields for JsonKey {
         let file = EditedFile {
             path: self.path,
             create: self.create,
-            validate: self.validate.map(|words| words.0),
+            validate: self.validate.map(|validate| validate.0),
             state: self.state,
         };
         Ok(Box::new(Resolved { file, key: self.key, value: self.value }))

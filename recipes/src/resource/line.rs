@@ -4,6 +4,7 @@ use regex::Regex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::checkers::Validate;
 use super::edit::{Found, Lines};
 use super::edited::{EditedFile, Insert, regex};
 use super::fields::{AbsolutePath, State};
@@ -11,7 +12,6 @@ use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
 use crate::op::Op;
 use crate::system::{Facts, PlanError};
-use crate::words::Words;
 
 /// One line in a file that something else owns, such as a package.
 ///
@@ -39,8 +39,9 @@ pub(super) struct Line {
     /// Whether a file that is not there is made, as root's, with mode 0644.
     #[serde(default)]
     create: bool,
-    /// A command that must accept the new file, as `{file}`, before it is put in place.
-    validate: Option<Words>,
+    /// A command that must accept the new file, as `{file}`, before it is put in place; `false` for none. If
+    /// not said, a file that is well known is checked by the program that reads it.
+    validate: Option<Validate>,
     /// `present` or `absent`.
     #[serde(default)]
     state: State,
@@ -82,7 +83,7 @@ impl Fields for Line {
         let file = EditedFile {
             path: self.path,
             create: self.create,
-            validate: self.validate.map(|words| words.0),
+            validate: self.validate.map(|validate| validate.0),
             state: self.state,
         };
         Ok(Box::new(Resolved { file, line: self.line, pattern, insert }))

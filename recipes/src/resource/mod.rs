@@ -26,6 +26,7 @@ mod archive_compare;
 mod assert;
 mod authorized_key;
 mod block;
+mod checkers;
 mod command;
 mod contents;
 mod cron;
@@ -36,6 +37,7 @@ mod edit;
 mod edited;
 mod fields;
 mod file;
+mod firewall;
 mod fstab;
 mod glob;
 mod group;
@@ -58,6 +60,7 @@ mod logrotate;
 mod modules;
 mod mount;
 mod near;
+mod nftables;
 mod package;
 mod package_hold;
 mod package_manager;
@@ -149,6 +152,7 @@ kinds![
     timezone::Timezone,
     locale::Locale,
     alternatives::Alternatives,
+    firewall::Firewall,
     journald::Journald,
     logrotate::Logrotate,
     command::CommandResource,

@@ -5,9 +5,11 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value as Json;
 
-use super::fields::{AbsolutePath, AccountName, HostName, Mode, PackageName, PartName};
+use super::checkers::Validate;
+use super::fields::{AbsolutePath, AccountName, HostName, Mode, OneOrMore, PackageName, PartName};
 use super::glob::{Glob, RelativeGlob};
 use super::keys::KeyPath;
+use super::nftables::Rate;
 use super::schemas;
 use super::sections::{Ordered, Values};
 use super::swap::Size;
@@ -65,11 +67,14 @@ written_as! {
     HostName: "name of a host",
     KeyPath: "dotted path, or list of keys",
     Mode: "octal digits, such as `\"0644\"`",
+    OneOrMore: "string or number, or a list of them",
     PackageName: "name of a package",
     PartName: "name of a file, without a dot",
+    Rate: "rate, such as `60/minute`",
     RelativeGlob: "path below it with `*`, `?` and `**`",
     Size: "number with `M`, `G` or `T`",
     Span: "duration, such as `30s`",
+    Validate: "words of a command, as a list or one string, or `false`",
     Values: "string, number, boolean, or a list of them",
     Words: "words of a command, as a list or one string",
 }

@@ -3,11 +3,11 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::checkers::Validate;
 use super::contents::Contents;
 use super::fields::{AbsolutePath, Mode, attributes};
 use super::{Context, Fields, Resource};
 use crate::error::Problem;
-use crate::words::Words;
 
 /// A regular file rendered from a template in the recipe's `templates/`.
 ///
@@ -34,8 +34,9 @@ pub(super) struct Template {
     group: Option<String>,
     /// Its permission bits; `"0644"` if not said, `"0400"` if a secret went into it.
     mode: Option<Mode>,
-    /// A command that must accept the new file, as `{file}`, before it is put in place.
-    validate: Option<Words>,
+    /// A command that must accept the new file, as `{file}`, before it is put in place; `false` for none. If
+    /// not said, a file that is well known is checked by the program that reads it.
+    validate: Option<Validate>,
 }
 
 impl Fields for Template {
@@ -48,7 +49,7 @@ impl Fields for Template {
             path: self.path.as_path().to_owned(),
             attributes: attributes(self.owner, self.group, self.mode, default_mode),
             content,
-            validate: self.validate.map(|words| words.0),
+            validate: self.validate.map(|validate| validate.0),
         }))
     }
 }

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use toml_edit::{Document, DocumentMut, InlineTable, Item, Table, TableLike, Value};
 
+use super::checkers::Validate;
 use super::edited::{EditedFile, comments_above, insert_at, line_end, lines_of};
 use super::fields::{AbsolutePath, State};
 use super::keys::{KeyPath, given, has_no_keys, value_matches_state};
@@ -13,7 +14,6 @@ use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
 use crate::op::Op;
 use crate::system::{Facts, PlanError};
-use crate::words::Words;
 
 /// One value in a TOML file that something else owns.
 ///
@@ -39,8 +39,9 @@ pub(super) struct TomlKey {
     /// Whether a file that is not there is made, as root's, with mode 0644; `false` if not said.
     #[serde(default)]
     create: bool,
-    /// A command that must accept the new file, as `{file}`, before it is put in place.
-    validate: Option<Words>,
+    /// A command that must accept the new file, as `{file}`, before it is put in place; `false` for none. If
+    /// not said, a file that is well known is checked by the program that reads it.
+    validate: Option<Validate>,
     /// `present`, or `absent`: a table with all that is in it. A table stays when its last key goes.
     #[serde(default)]
     state: State,
@@ -66,7 +67,7 @@ impl Fields for TomlKey {
         let file = EditedFile {
             path: self.path,
             create: self.create,
-            validate: self.validate.map(|words| words.0),
+            validate: self.validate.map(|validate| validate.0),
             state: self.state,
         };
         Ok(Box::new(Resolved { file, key: self.key, value: self.value }))

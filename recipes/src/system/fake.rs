@@ -349,6 +349,10 @@ impl Facts for Fake {
         Ok(Known::Yes(self.accepting.contains(address)))
     }
 
+    fn firewall_loaded(&self, rules: &Path, table: &str) -> Reading<bool> {
+        self.state.firewall_loaded(rules, table)
+    }
+
     fn succeeds(&self, command: &Command) -> Reading<bool> {
         Ok(Known::Yes(self.succeeding.contains(&command.argv)))
     }

@@ -60,6 +60,8 @@ pub trait Facts {
     fn kernel_parameter(&self, key: &str) -> Reading<Option<String>>;
     /// Whether something accepts TCP connections at an address, `HOST:PORT`.
     fn accepts(&self, address: &str) -> Reading<bool>;
+    /// Whether the kernel has a table of nftables, of the family `inet`, just as the rules in a file make it.
+    fn firewall_loaded(&self, rules: &Path, table: &str) -> Reading<bool>;
     /// Whether a command that only looks ends with 0.
     fn succeeds(&self, command: &Command) -> Reading<bool>;
     /// What a command that only looks prints on its standard output. It fails if the command does.
@@ -243,6 +245,9 @@ pub enum PerformError {
         #[source]
         source: Box<PerformError>,
     },
+    /// A firewall was loaded and did not prove itself.
+    #[error("the new rules were taken back, and the old ones are in force again: {0}")]
+    TakenBack(String),
     /// It cannot be done on this kind of host.
     #[error("{0}")]
     Unsupported(String),

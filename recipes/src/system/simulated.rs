@@ -29,6 +29,8 @@ pub struct Simulated<'a> {
     groups: BTreeMap<String, Option<Group>>,
     active: BTreeMap<String, bool>,
     kernel: BTreeMap<String, String>,
+    /// The rules that each table of nftables was loaded with.
+    firewalls: BTreeMap<String, Content>,
     /// Why things that are absent may exist by then.
     uncertain: Option<Why>,
     /// The folders that archives are unpacked into: what is in them is not known any more.
@@ -70,6 +72,7 @@ impl<'a> Simulated<'a> {
             groups: BTreeMap::new(),
             active: BTreeMap::new(),
             kernel: BTreeMap::new(),
+            firewalls: BTreeMap::new(),
             uncertain: None,
             unpacked: Vec::new(),
             pretends: false,
@@ -174,6 +177,9 @@ impl<'a> Simulated<'a> {
             Op::Unit { name, action } => self.act_on_unit(name, *action),
             Op::SetKernelParameter { key, value, .. } => {
                 self.kernel.insert(key.clone(), value.clone());
+            }
+            Op::LoadFirewall(firewall) => {
+                self.firewalls.insert(firewall.table.clone(), firewall.ruleset.clone());
             }
             Op::Unpack(unpack) => {
                 let is_in = |path: &Path| path.starts_with(&unpack.path) && path != unpack.path;
@@ -430,6 +436,16 @@ impl Facts for Simulated<'_> {
         match self.base {
             Some(base) if self.guards == Guards::Run && !self.changed => base.accepts(address),
             _ => Ok(Known::Unknown(Why(format!("{address} accepts connections")))),
+        }
+    }
+
+    fn firewall_loaded(&self, rules: &Path, table: &str) -> Reading<bool> {
+        match (self.firewalls.get(table), self.base) {
+            (Some(loaded), _) => {
+                Ok(self.content(rules)?.map(|rules| rules.as_deref() == Some(loaded.bytes())))
+            }
+            (None, Some(base)) => base.firewall_loaded(rules, table),
+            (None, None) => Ok(Known::Yes(false)),
         }
     }
 

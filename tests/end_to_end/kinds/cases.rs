@@ -81,7 +81,7 @@ pub(super) const CASES: &[Case] = &[
         kind: "package",
         resources: "
 - package: { name: \"{{ item }}\" }
-  for_each: [cron, grub2-common, jq, xz-utils, zstd, kmod, locales, logrotate, nano, openssh-client, sudo, tzdata, vim-tiny, probe-pinned]
+  for_each: [cron, grub2-common, jq, xz-utils, zstd, kmod, locales, logrotate, nano, nftables, openssh-client, sudo, tzdata, vim-tiny, probe-pinned]
 ",
         checks: &[
             "test \"$(dpkg-query -Wf '${db:Status-Abbrev}${Version}' probe-pinned)\" = 'hi 1.0'",
@@ -438,6 +438,24 @@ pub(super) const CASES: &[Case] = &[
         checks: &[
             "update-alternatives --query editor | grep -x -e 'Status: manual' -e 'Value: /usr/bin/vim.tiny' | wc -l | grep -qx 2",
             "test \"$(readlink -f /usr/bin/editor)\" = /usr/bin/vim.tiny; update-alternatives --query editor | grep -qx 'Best: /bin/nano\\|Best: /usr/bin/nano'",
+        ],
+    },
+    Case {
+        kind: "firewall",
+        resources: "
+- firewall:
+    sets: { office: [10.0.0.0/8, 10.0.0.5-10.0.0.9, 'fd00::/8'] }
+    allow:
+      - { port: 22, from: ['@office', 192.0.2.1], rate: 60/minute, comment: probe }
+      - { port: [80, 8000-8010], protocol: [tcp, udp], interface: 'eth*' }
+    outgoing: { deny: [ { port: 25, except_users: [root, probe] } ] }
+    rules: { table: [\"set seen { type ipv4_addr; flags dynamic, timeout; timeout 1h; }\"], input: ['tcp dport 23 add @seen { ip saddr } drop'] }
+    metadata_users: root
+",
+        checks: &[
+            "nft -c -f /etc/nftables.conf; systemctl is-enabled --quiet nftables",
+            // A bake loads nothing: a builder may share its kernel. Seen on a host, below, is what a boot loads.
+            "test -z \"$(nft list ruleset)\"",
         ],
     },
     Case {

@@ -19,11 +19,13 @@ use crate::plan::is_of_package_manager;
 
 mod accounts;
 mod commit;
+mod firewall;
 mod host;
 mod live;
 pub(crate) mod package;
 mod process;
 mod read_only;
+mod session;
 mod state;
 mod tree;
 mod units;
@@ -63,6 +65,8 @@ struct Caches {
     guards: RefCell<BTreeMap<String, bool>>,
     /// What registered commands print, until something changes.
     outputs: RefCell<BTreeMap<String, String>>,
+    /// By the file of rules and the table.
+    firewalls: RefCell<BTreeMap<(PathBuf, String), bool>>,
 }
 
 impl Linux {
@@ -154,7 +158,10 @@ impl Linux {
             Op::CreateSymlink { path, .. } | Op::Remove { path, .. } => {
                 self.units_are_stale |= units::is_unit_path(path);
             }
-            Op::CreateDirectory { .. } | Op::SetAttributes { .. } | Op::SetKernelParameter { .. } => {}
+            Op::CreateDirectory { .. }
+            | Op::SetAttributes { .. }
+            | Op::SetKernelParameter { .. }
+            | Op::LoadFirewall(_) => {}
             Op::CreateGroup { .. }
             | Op::ModifyGroup { .. }
             | Op::RemoveGroup { .. }
@@ -181,6 +188,7 @@ impl Linux {
             }
         }
         self.caches.guards.take();
+        self.caches.firewalls.take();
         self.caches.outputs.take();
     }
 
@@ -316,6 +324,16 @@ impl Facts for Linux {
 
     fn accepts(&self, address: &str) -> Reading<bool> {
         Ok(Known::Yes(wait::accepts(address)))
+    }
+
+    fn firewall_loaded(&self, rules: &Path, table: &str) -> Reading<bool> {
+        let key = (rules.to_owned(), table.to_owned());
+        if let Some(answer) = self.caches.firewalls.borrow().get(&key) {
+            return Ok(Known::Yes(*answer));
+        }
+        let answer = firewall::is_loaded(self, rules, table)?;
+        self.caches.firewalls.borrow_mut().insert(key, answer);
+        Ok(Known::Yes(answer))
     }
 
     fn succeeds(&self, command: &Command) -> Reading<bool> {
@@ -477,6 +495,7 @@ impl Linux {
                 self.needs_booted_root("wait")?;
                 wait::wait_until(self, condition, *within)
             }
+            Op::LoadFirewall(wanted) => firewall::load(self, wanted, output),
             Op::Run(command) => {
                 self.needs_booted_root("run a command")?;
                 self.runner.run(&self.at_home(command)?, output)
