@@ -3,6 +3,7 @@
 pub mod boot;
 pub mod cli;
 pub mod config;
+pub mod fetch;
 pub mod health;
 pub mod http;
 pub mod lock;

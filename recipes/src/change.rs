@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use similar::TextDiff;
 
-use crate::op::{Before, Content, Op, UnitAction, UserRequest, WriteFile};
+use crate::op::{Before, Content, Download, Op, UnitAction, UserRequest, WriteFile};
 use crate::system::Why;
 
 /// One change as a reader of a plan sees it.
@@ -79,6 +79,13 @@ impl From<&Op> for Change {
         use ChangeKind::{Create, Remove, Run, Update};
         match op {
             Op::WriteFile(write) => write_file(write),
+            Op::Download(Download { url, sha256, path, attributes, replaces, .. }) => {
+                let (kind, verb) = if *replaces { (Update, "replace") } else { (Create, "create") };
+                // Sixteen digits tell files apart for a reader; all of them are compared.
+                let start = sha256.get(..16).unwrap_or(sha256);
+                let path = path.display();
+                Self::new(kind, format!("{verb} {path} by {url} ({attributes}, sha256 {start}...)"))
+            }
             Op::CreateDirectory { path, attributes } => {
                 Self::new(Create, format!("create the directory {} ({attributes})", path.display()))
             }

@@ -168,6 +168,14 @@ const VARIANTS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "download",
+        &[
+            "path: /srv/fetched, url: https://a.b/one, sha256: 7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed",
+            "path: /srv/fetched, url: https://a.b/two, sha256: 3fc4ccfe745870e2c0d99f71f30ff0656c8dedd41cc1d7d3d376b0dbe685e2f3",
+            "path: /srv/fetched, state: absent",
+        ],
+    ),
+    (
         "hosts_entry",
         &[
             "address: 10.0.0.5, names: [db, db.internal]",

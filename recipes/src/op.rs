@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::system::Attributes;
+use crate::url::HttpsUrl;
 
 /// One change to a host.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +52,8 @@ pub enum Op {
         /// Whether it is a directory.
         directory: bool,
     },
+    /// Fetches a file and puts it in place, if it is what it shall be.
+    Download(Download),
     /// Installs packages in one transaction.
     InstallPackages {
         /// Which.
@@ -140,6 +143,27 @@ pub struct WriteFile {
     pub validate: Option<Vec<String>>,
     /// What is there now.
     pub before: Before,
+}
+
+/// A file as it shall be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Download {
+    /// From where.
+    pub url: HttpsUrl,
+    /// The SHA-256 of what shall be there, in hexadecimal.
+    pub sha256: String,
+    /// Where it is put.
+    pub path: PathBuf,
+    /// Whose it is.
+    pub attributes: Attributes,
+    /// A program that must accept the new file before it is put in place; `{file}` is its path.
+    pub validate: Option<Vec<String>>,
+    /// The certificates that the server is believed by, in PEM, instead of those that the host trusts.
+    pub ca_file: Option<PathBuf>,
+    /// More bytes than this are not fetched.
+    pub max_bytes: u64,
+    /// Whether it takes the place of something.
+    pub replaces: bool,
 }
 
 /// What a write replaces.
@@ -316,6 +340,7 @@ impl Op {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::WriteFile(write) => Some(&write.path),
+            Self::Download(download) => Some(&download.path),
             Self::CreateDirectory { path, .. }
             | Self::CreateSymlink { path, .. }
             | Self::SetAttributes { path, .. }

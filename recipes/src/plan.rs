@@ -194,7 +194,11 @@ pub(crate) fn is_barrier(op: &Op) -> bool {
 pub(crate) fn is_file(op: &Op) -> bool {
     matches!(
         op,
-        Op::WriteFile(_) | Op::CreateSymlink { .. } | Op::CreateDirectory { .. } | Op::SetAttributes { .. }
+        Op::WriteFile(_)
+            | Op::Download(_)
+            | Op::CreateSymlink { .. }
+            | Op::CreateDirectory { .. }
+            | Op::SetAttributes { .. }
     )
 }
 

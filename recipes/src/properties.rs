@@ -99,6 +99,9 @@ fn host(bakes: bool, lines: &[String]) -> Fake {
         fake.package_brings(&format!("p{i}"), vec![write(&format!("/etc/p{i}/own.conf"), "as packaged\n")]);
         fake.command_makes(&["make", &i.to_string()], vec![write(&format!("/run/made{i}"), "")]);
     }
+    for name in ["one", "two"] {
+        fake.serves(&format!("https://a.b/{name}"), name);
+    }
     fake.can_upgrade("q0", Upgrades::Security);
     fake.can_upgrade("q1", Upgrades::All);
     fake.apply(&Op::SetKernelParameter { key: "net.key0".into(), value: "1".into(), before: None });

@@ -4,6 +4,7 @@ mod bake;
 mod boot;
 mod cloud_init;
 mod definitions;
+mod fetch;
 mod interrupted;
 mod invariants;
 mod kinds;

@@ -4,7 +4,7 @@
 //! In it are the instance metadata service at 169.254.169.254 ([`metadata`]), a stand-in for AWS
 //! ([`aws`]), and hosts that are booted from images ([`host`]); a [`cloud::Cloud`] is all of them together.
 //! A [`workspace::Workspace`] is a folder of image definitions that baker is run in.
-//! [`apt`] makes repositories of packages for their recipes.
+//! [`apt`] makes repositories of packages for their recipes, and [`https`] serves what recipes fetch.
 
 pub mod apt;
 pub mod aws;
@@ -12,6 +12,7 @@ pub mod binaries;
 pub mod cloud;
 pub mod host;
 pub mod http;
+pub mod https;
 pub mod metadata;
 pub mod workspace;
 pub mod world;

@@ -162,7 +162,7 @@ pub(super) fn missing_parents(facts: &dyn Facts, path: &Path) -> Result<Vec<Path
     Ok(missing)
 }
 
-fn parent_exists(facts: &dyn Facts, path: &Path) -> Result<(), PlanError> {
+pub(super) fn parent_exists(facts: &dyn Facts, path: &Path) -> Result<(), PlanError> {
     let Some(parent) = path.parent() else { return Ok(()) };
     match facts.entry(parent)?.known()?.map(|entry| entry.kind) {
         Some(EntryKind::Directory | EntryKind::Symlink { .. }) => Ok(()),

@@ -27,6 +27,7 @@ mod command;
 mod contents;
 mod cron;
 mod directory;
+mod download;
 mod drop_ins;
 mod edit;
 mod edited;
@@ -102,6 +103,7 @@ kinds![
     repository::Repository,
     file::File,
     template::Template,
+    download::Download,
     directory::Directory,
     symlink::Symlink,
     line::Line,

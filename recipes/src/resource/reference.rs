@@ -5,12 +5,13 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value as Json;
 
-use super::fields::{AbsolutePath, AccountName, HostName, Mode, PackageName, PartName};
+use super::fields::{AbsolutePath, AccountName, HostName, Mode, PackageName, PartName, Sha256Sum};
 use super::glob::{Glob, RelativeGlob};
 use super::keys::KeyPath;
 use super::schemas;
 use super::sections::{Ordered, Values};
 use crate::duration::Span;
+use crate::url::HttpsUrl;
 use crate::words::Words;
 
 /// What there is to know of a kind.
@@ -61,11 +62,13 @@ written_as! {
     AccountName: "name of an account",
     Glob: "absolute path with `*`, `?` and `**`",
     HostName: "name of a host",
+    HttpsUrl: "`https://` address",
     KeyPath: "dotted path, or list of keys",
     Mode: "octal digits, such as `\"0644\"`",
     PackageName: "name of a package",
     PartName: "name of a file, without a dot",
     RelativeGlob: "path below it with `*`, `?` and `**`",
+    Sha256Sum: "64 hexadecimal digits",
     Span: "duration, such as `30s`",
     Values: "string, number, boolean, or a list of them",
     Words: "words of a command, as a list or one string",

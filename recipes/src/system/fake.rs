@@ -8,7 +8,7 @@ use super::simulated::Simulated;
 use super::{
     Attributes, Entry, Facts, FactsError, Group, Host, Known, Machine, Mode, Os, PerformError, Reading, User,
 };
-use crate::op::{Before, Command, Content, Op, Upgrades, WriteFile};
+use crate::op::{Before, Command, Content, Download, Op, Upgrades, WriteFile};
 
 /// A machine without a machine: operations change maps, and can be made to fail.
 pub struct Fake {
@@ -19,6 +19,8 @@ pub struct Fake {
     brings: BTreeMap<String, Vec<Op>>,
     /// Packages that have a newer version, and of which kind that is.
     upgradable: BTreeMap<String, Upgrades>,
+    /// What can be fetched, by its whole address.
+    served: BTreeMap<String, Vec<u8>>,
     /// What commands make when they run.
     makes: BTreeMap<Vec<String>, Vec<Op>>,
     /// Guards that succeed.
@@ -58,6 +60,7 @@ impl Fake {
             performed: Vec::new(),
             brings: BTreeMap::new(),
             upgradable: BTreeMap::new(),
+            served: BTreeMap::new(),
             makes: BTreeMap::new(),
             succeeding: BTreeSet::new(),
             pending: Vec::new(),
@@ -120,6 +123,11 @@ impl Fake {
         self.upgradable.insert(package.into(), which);
     }
 
+    /// Says what is behind an address.
+    pub fn serves(&mut self, url: &str, bytes: impl Into<Vec<u8>>) {
+        self.served.insert(url.into(), bytes.into());
+    }
+
     /// Says what running a command does to the host.
     pub fn command_makes(&mut self, argv: &[&str], ops: Vec<Op>) {
         self.makes.insert(argv.iter().map(|&word| word.to_owned()).collect(), ops);
@@ -153,6 +161,26 @@ impl Fake {
         }
     }
 
+    /// A download as the file that comes of it.
+    fn fetched(&self, download: &Download) -> Result<Op, PerformError> {
+        let url = download.url.clone();
+        let Some(bytes) = self.served.get(url.as_str()) else {
+            return Err(PerformError::Fetch { url, source: "the server answered 404 Not Found".into() });
+        };
+        let content = Content::new(bytes.as_slice());
+        let (got, size) = (content.sha256(), bytes.len() as u64);
+        if got != download.sha256 {
+            return Err(PerformError::WrongDigest { url, expected: download.sha256.clone(), got, size });
+        }
+        Ok(Op::WriteFile(WriteFile {
+            path: download.path.clone(),
+            content,
+            attributes: download.attributes.clone(),
+            validate: download.validate.clone(),
+            before: Before::Absent,
+        }))
+    }
+
     fn readable(&self, path: &Path) -> Result<(), FactsError> {
         if self.unreadable.contains(path.to_string_lossy().as_ref()) {
             let what = format!("`{}`", path.display());
@@ -179,6 +207,11 @@ impl Facts for Fake {
     fn content(&self, path: &Path) -> Reading<Option<Vec<u8>>> {
         self.readable(path)?;
         self.state.content(path)
+    }
+
+    fn sha256(&self, path: &Path) -> Reading<Option<String>> {
+        self.readable(path)?;
+        self.state.sha256(path)
     }
 
     fn names(&self, path: &Path) -> Reading<Vec<String>> {
@@ -230,7 +263,10 @@ impl Machine for Fake {
             let what = "do what this test wants to fail".into();
             return Err(PerformError::Io { what, source: io::ErrorKind::StorageFull.into() });
         }
-        self.state.apply(op);
+        match op {
+            Op::Download(download) => self.state.apply(&self.fetched(download)?),
+            _ => self.state.apply(op),
+        }
         if let Op::InstallPackages { packages } = op {
             for brought in packages.iter().filter_map(|package| self.brings.get(&package.name)).flatten() {
                 self.state.apply(brought);

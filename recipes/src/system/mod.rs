@@ -11,9 +11,11 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::op::{Command, Op, Upgrades};
+use crate::url::HttpsUrl;
 
 pub mod accounts;
 pub mod fake;
+pub mod fetch;
 pub mod linux;
 pub mod simulated;
 pub mod units;
@@ -26,6 +28,9 @@ pub trait Facts {
     fn entry(&self, path: &Path) -> Reading<Option<Entry>>;
     /// The bytes of a regular file; `None` if there is none.
     fn content(&self, path: &Path) -> Reading<Option<Vec<u8>>>;
+    /// The SHA-256 of a regular file, in hexadecimal; `None` if there is none. The file may be larger than what
+    /// fits into memory.
+    fn sha256(&self, path: &Path) -> Reading<Option<String>>;
     /// The names in a directory, sorted; empty if there is none.
     fn names(&self, path: &Path) -> Reading<Vec<String>>;
     /// The installed version of a package; `None` if it is not installed.
@@ -196,6 +201,30 @@ pub enum PerformError {
         /// What the checker said.
         #[source]
         source: Box<PerformError>,
+    },
+    /// Something could not be had from another host.
+    #[error("failed to fetch `{url}`")]
+    Fetch {
+        /// From where.
+        url: HttpsUrl,
+        /// Why.
+        #[source]
+        source: fetch::FetchError,
+    },
+    /// What was fetched is not what it shall be, and was not put in place.
+    #[error(
+        "`{url}` is not what it shall be: {size} bytes with the sha256 {got}, expected {expected}; \
+         if it is a new release on purpose, write its sha256 into the recipe"
+    )]
+    WrongDigest {
+        /// From where.
+        url: HttpsUrl,
+        /// The SHA-256 that it shall have.
+        expected: String,
+        /// The one that it has.
+        got: String,
+        /// How many bytes it has.
+        size: u64,
     },
     /// It cannot be done on this kind of host.
     #[error("{0}")]

@@ -36,7 +36,15 @@ pub struct Simulated<'a> {
 #[derive(Clone)]
 struct Node {
     entry: Entry,
-    content: Content,
+    content: Held,
+}
+
+/// What a path holds.
+#[derive(Clone)]
+enum Held {
+    Bytes(Content),
+    /// What will be fetched: only its SHA-256 is known.
+    Fetched(String),
 }
 
 /// What operations made of a path.
@@ -110,7 +118,13 @@ impl<'a> Simulated<'a> {
         match op {
             Op::WriteFile(write) => {
                 let entry = Entry { kind: EntryKind::File, attributes: write.attributes.clone() };
-                self.paths.insert(write.path.clone(), Some(Node { entry, content: write.content.clone() }));
+                let content = Held::Bytes(write.content.clone());
+                self.paths.insert(write.path.clone(), Some(Node { entry, content }));
+            }
+            Op::Download(download) => {
+                let entry = Entry { kind: EntryKind::File, attributes: download.attributes.clone() };
+                let content = Held::Fetched(download.sha256.clone());
+                self.paths.insert(download.path.clone(), Some(Node { entry, content }));
             }
             Op::CreateDirectory { path, attributes } => {
                 self.put(path, EntryKind::Directory, attributes.clone());
@@ -118,9 +132,10 @@ impl<'a> Simulated<'a> {
             Op::CreateSymlink { path, target, .. } => self.link(path, target),
             Op::SetAttributes { path, attributes, .. } => {
                 if let Ok(Known::Yes(Some(entry))) = self.entry(path) {
-                    let content = match self.content(path) {
-                        Ok(Known::Yes(Some(bytes))) => Content::new(bytes),
-                        _ => Content::new(""),
+                    let content = match (self.laid_over(path), self.content(path)) {
+                        (Some(LaidOver::Node(node)), _) => node.content.clone(),
+                        (_, Ok(Known::Yes(Some(bytes)))) => Held::Bytes(Content::new(bytes)),
+                        _ => Held::Bytes(Content::new("")),
                     };
                     let entry = Entry { attributes: attributes.clone(), ..entry };
                     self.paths.insert(path.clone(), Some(Node { entry, content }));
@@ -168,7 +183,8 @@ impl<'a> Simulated<'a> {
 
     fn put(&mut self, path: &Path, kind: EntryKind, attributes: Attributes) {
         let entry = Entry { kind, attributes };
-        self.paths.insert(path.to_owned(), Some(Node { entry, content: Content::new("") }));
+        let content = Held::Bytes(Content::new(""));
+        self.paths.insert(path.to_owned(), Some(Node { entry, content }));
     }
 
     fn link(&mut self, path: &Path, target: &Path) {
@@ -266,6 +282,11 @@ impl<'a> Simulated<'a> {
     }
 }
 
+/// Why what is in a file is not known yet.
+fn fetched(path: &Path) -> Why {
+    Why(format!("what is fetched for `{}` has it", path.display()))
+}
+
 impl Facts for Simulated<'_> {
     fn host(&self) -> &Host {
         &self.host
@@ -281,11 +302,25 @@ impl Facts for Simulated<'_> {
 
     fn content(&self, path: &Path) -> Reading<Option<Vec<u8>>> {
         match self.laid_over(path) {
-            Some(LaidOver::Node(node)) if node.entry.kind == EntryKind::File => {
-                Ok(Known::Yes(Some(node.content.bytes().to_vec())))
-            }
+            Some(LaidOver::Node(node)) if node.entry.kind == EntryKind::File => Ok(match &node.content {
+                Held::Bytes(content) => Known::Yes(Some(content.bytes().to_vec())),
+                Held::Fetched(_) => Known::Unknown(fetched(path)),
+            }),
             Some(_) => Ok(Known::Yes(None)),
             None => self.beneath(|base| base.content(path)),
+        }
+    }
+
+    fn sha256(&self, path: &Path) -> Reading<Option<String>> {
+        match self.laid_over(path) {
+            Some(LaidOver::Node(node)) if node.entry.kind == EntryKind::File => {
+                Ok(Known::Yes(Some(match &node.content {
+                    Held::Bytes(content) => content.sha256(),
+                    Held::Fetched(sha256) => sha256.clone(),
+                })))
+            }
+            Some(_) => Ok(Known::Yes(None)),
+            None => self.beneath(|base| base.sha256(path)),
         }
     }
 

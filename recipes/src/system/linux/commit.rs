@@ -47,13 +47,23 @@ pub(super) fn stage(
         .tree
         .create(&staged, write.content.bytes(), uid, gid, write.attributes.mode)
         .map_err(failed(format!("write `{}`", write.path.display())))?;
-    if let Some(words) = &write.validate
-        && let Err(source) = validate(linux, words, &staged, output)
-    {
-        let _ = linux.tree.remove(&staged, &EntryKind::File);
-        return Err(PerformError::Invalid { path: write.path.clone(), source: Box::new(source) });
-    }
+    validate(linux, write.validate.as_deref(), &staged, &write.path, output)?;
     Ok(staged)
+}
+
+/// Has a program look at a staged file, if there is one to ask. What it does not accept goes.
+pub(super) fn validate(
+    linux: &Linux,
+    words: Option<&[String]>,
+    staged: &Path,
+    path: &Path,
+    output: &mut dyn FnMut(&str),
+) -> Result<(), PerformError> {
+    let Some(words) = words else { return Ok(()) };
+    accepted(linux, words, staged, output).map_err(|source| {
+        let _ = linux.tree.remove(staged, &EntryKind::File);
+        PerformError::Invalid { path: path.to_owned(), source: Box::new(source) }
+    })
 }
 
 /// Makes a link beside its place, ready to be renamed.
@@ -63,7 +73,7 @@ pub(super) fn stage_link(tree: &Tree, path: &Path, target: &Path) -> Result<Path
     Ok(staged)
 }
 
-fn validate(
+fn accepted(
     linux: &Linux,
     words: &[String],
     staged: &Path,
@@ -125,6 +135,15 @@ fn stage_all(
                 // A path that is written twice is moved once, with what was written last.
                 moves.retain(|step| step.from != from);
                 moves.push(Move { from: from.clone(), to: write.path.clone() });
+                sync_file(&linux.tree, &from)?;
+            }
+            Op::Download(download) => {
+                // What is to be believed may be one of the files that are put in place together.
+                let is_ca = |step: &&Move| download.ca_file.as_ref() == Some(&step.to);
+                let ca_file = moves.iter().find(is_ca).map(|step| step.from.clone());
+                let from = super::download::stage(linux, download, ca_file.as_deref(), output)?;
+                moves.retain(|step| step.from != from);
+                moves.push(Move { from: from.clone(), to: download.path.clone() });
                 sync_file(&linux.tree, &from)?;
             }
             Op::CreateSymlink { path, target, .. } => {

@@ -9,15 +9,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::accounts::Accounts;
+use super::fetch::Fetch;
 use super::{
     Entry, EntryKind, Facts, FactsError, Group, Host, Known, Machine, Mode, PerformError, Reading, User,
 };
-use crate::op::{Command, Op, UnitAction, Upgrades};
+use crate::op::{Command, Download, Op, UnitAction, Upgrades};
 use crate::plan::is_of_apt;
 
 mod accounts;
 mod apt;
 mod commit;
+mod download;
 mod dpkg;
 mod host;
 mod process;
@@ -37,6 +39,8 @@ pub struct Linux {
     host: Host,
     /// Variables that package managers get, such as proxies.
     environment: BTreeMap<String, String>,
+    /// What reaches other hosts.
+    fetch: Option<Box<dyn Fetch>>,
     runner: process::Runner,
     caches: Caches,
     /// Whether package lists were refreshed in this run.
@@ -53,6 +57,7 @@ struct Caches {
     accounts: OnceCell<Accounts>,
     packages: OnceCell<dpkg::Packages>,
     upgrades: OnceCell<Vec<apt::Upgrade>>,
+    digests: RefCell<BTreeMap<PathBuf, Option<String>>>,
     active_units: OnceCell<BTreeSet<String>>,
     /// By everything about the command: another folder or user gives another answer.
     guards: RefCell<BTreeMap<String, bool>>,
@@ -70,6 +75,7 @@ impl Linux {
             tree,
             host,
             environment: BTreeMap::new(),
+            fetch: None,
             runner: process::Runner::default(),
             caches: Caches::default(),
             lists_are_fresh: Cell::new(false),
@@ -83,6 +89,13 @@ impl Linux {
     #[must_use]
     pub fn with_environment(mut self, environment: BTreeMap<String, String>) -> Self {
         self.environment = environment;
+        self
+    }
+
+    /// Gives it what reaches other hosts; without it, nothing can be downloaded.
+    #[must_use]
+    pub fn with_fetch(mut self, fetch: Box<dyn Fetch>) -> Self {
+        self.fetch = Some(fetch);
         self
     }
 
@@ -136,7 +149,9 @@ impl Linux {
                     self.caches.accounts.take();
                 }
             }
-            Op::CreateSymlink { path, .. } | Op::Remove { path, .. } => {
+            Op::CreateSymlink { path, .. }
+            | Op::Remove { path, .. }
+            | Op::Download(Download { path, .. }) => {
                 self.units_are_stale |= units::is_unit_path(path);
             }
             Op::CreateDirectory { .. } | Op::SetAttributes { .. } | Op::SetKernelParameter { .. } => {}
@@ -164,6 +179,7 @@ impl Linux {
             }
         }
         self.caches.guards.take();
+        self.caches.digests.take();
     }
 
     fn needs_booted_root(&self, what: &str) -> Result<(), PerformError> {
@@ -209,6 +225,15 @@ impl Facts for Linux {
 
     fn content(&self, path: &Path) -> Reading<Option<Vec<u8>>> {
         self.tree.read(path).map(Known::Yes).map_err(reading(path))
+    }
+
+    fn sha256(&self, path: &Path) -> Reading<Option<String>> {
+        if let Some(known) = self.caches.digests.borrow().get(path) {
+            return Ok(Known::Yes(known.clone()));
+        }
+        let digest = download::sha256(&self.tree, path).map_err(reading(path))?;
+        self.caches.digests.borrow_mut().insert(path.to_owned(), digest.clone());
+        Ok(Known::Yes(digest))
     }
 
     fn names(&self, path: &Path) -> Reading<Vec<String>> {
@@ -329,6 +354,12 @@ impl Linux {
                 self.tree
                     .rename(&staged, &write.path)
                     .map_err(failed(format!("write `{}`", write.path.display())))
+            }
+            Op::Download(download) => {
+                let staged = download::stage(self, download, None, output)?;
+                self.tree
+                    .rename(&staged, &download.path)
+                    .map_err(failed(format!("put `{}` in place", download.path.display())))
             }
             Op::CreateDirectory { path, attributes } => {
                 let (uid, gid) = self.owners(attributes)?;

@@ -70,7 +70,7 @@ fn perform(machine: &mut Linux, op: &Op) -> Result<(), String> {
     machine.perform(op, &mut |_| {}).map_err(|error| chain(&error))
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |error| error.source())
         .map(ToString::to_string)
         .collect::<Vec<_>>()

@@ -73,6 +73,15 @@ impl Tree {
 
     /// The bytes of a regular file; none if there is none.
     pub(super) fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        let Some(mut file) = self.open_file(path)? else { return Ok(None) };
+        let length = file.metadata()?.len();
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+        file.read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    /// Opens a regular file to read it; none if there is none.
+    pub(super) fn open_file(&self, path: &Path) -> io::Result<Option<File>> {
         // O_NONBLOCK: a pipe in place of a file must not hang the run.
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         let fd = match self.open_path(path, flags) {
@@ -80,14 +89,34 @@ impl Tree {
             other => found(other)?,
         };
         let Some(fd) = fd else { return Ok(None) };
-        let mut file = File::from(fd);
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Ok(None);
+        let file = File::from(fd);
+        let is_file = file.metadata()?.is_file();
+        Ok(is_file.then_some(file))
+    }
+
+    /// Opens a private file of this process's user to go on with it, making it if there is none. One that somebody
+    /// else could write to, or read, is replaced.
+    pub(super) fn open_private(&self, path: &Path) -> io::Result<File> {
+        let place = self.place(path)?;
+        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        match openat(&place.directory, place.name, flags, Mode::empty()) {
+            Ok(fd) => {
+                let stat = fstat(&fd)?;
+                let is_ours = stat.st_uid == Uid::effective().as_raw() && stat.st_nlink == 1;
+                if is_ours && stat.st_mode == 0o100_600 {
+                    return Ok(File::from(fd));
+                }
+                unlinkat(&place.directory, place.name, UnlinkatFlags::NoRemoveDir)?;
+            }
+            Err(Errno::ENOENT) => {}
+            // A link, or a socket.
+            Err(Errno::ELOOP | Errno::ENXIO) => {
+                unlinkat(&place.directory, place.name, UnlinkatFlags::NoRemoveDir)?;
+            }
+            Err(error) => return Err(error.into()),
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
-        file.read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
+        let private = Mode::S_IRUSR | Mode::S_IWUSR;
+        Ok(File::from(openat(&place.directory, place.name, flags | OFlag::O_CREAT | OFlag::O_EXCL, private)?))
     }
 
     /// The names in a directory, sorted; nothing if there is none.
