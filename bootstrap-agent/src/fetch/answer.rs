@@ -175,11 +175,10 @@ impl<'a> Download<'a> {
                         self.part.append(bytes).map_err(|error| Failure::Final(error.into()))?;
                     }
                 }
-                Ok(Some(Err(error))) => {
-                    let length = self.part.length();
+                Ok(Some(Err(_))) => {
                     return Err(Failure::passing(format!(
-                        "it was cut off after {length} bytes: {}",
-                        chain(&error)
+                        "it was cut off after {} bytes",
+                        self.part.length()
                     )));
                 }
                 Err(_) => {

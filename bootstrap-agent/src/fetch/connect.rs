@@ -135,15 +135,13 @@ fn trusted() -> Result<RootCertStore, FetchError> {
 
 /// Why the certificate of the other end is not believed, if that is what went wrong.
 pub(super) fn distrust<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a CertificateError> {
-    // An io::Error is a wrapper whose source is that of what it wraps.
-    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    let found = match wrapped {
-        Some(wrapped) => wrapped.downcast_ref::<rustls::Error>(),
-        None => error.downcast_ref::<rustls::Error>(),
-    };
-    match found {
-        Some(rustls::Error::InvalidCertificate(why)) => Some(why),
-        _ => distrust(error.source()?),
+    if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref() {
+        return Some(why);
+    }
+    // The source of an io::Error is that of what it wraps, which may be another one.
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => distrust(wrapped),
+        None => distrust(error.source()?),
     }
 }
 
@@ -177,6 +175,15 @@ mod tests {
             let error = proxy(wrong, "", "a.b").expect_err(wrong);
             assert_eq!(error, "`https_proxy` is not an `http://` or `https://` address of a proxy");
         }
+    }
+
+    #[test]
+    fn distrust_is_found_in_whatever_it_is_wrapped() {
+        let wrapped = |error: rustls::Error| io::Error::other(io::Error::other(error));
+        let unknown = CertificateError::UnknownIssuer;
+        assert_eq!(distrust(&wrapped(unknown.clone().into())), Some(&unknown));
+        assert_eq!(distrust(&wrapped(rustls::Error::DecryptError)), None);
+        assert_eq!(distrust(&io::Error::from(io::ErrorKind::ConnectionReset)), None);
     }
 
     #[test]
