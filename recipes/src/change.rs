@@ -6,8 +6,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use similar::TextDiff;
 
-use crate::op::{Before, Content, Download, Op, UnitAction, UserRequest, WriteFile};
-use crate::system::Why;
+use crate::op::{
+    Before, Checkout, Content, Download, Op, PackageRequest, UnitAction, UserRequest, WriteFile,
+};
+use crate::system::{Attributes, Why};
 
 /// One change as a reader of a plan sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +88,21 @@ impl From<&Op> for Change {
                 let path = path.display();
                 Self::new(kind, format!("{verb} {path} by {url} ({attributes}, sha256 {start}...)"))
             }
+            Op::Checkout(Checkout {
+                url,
+                commit,
+                path,
+                attributes: Attributes { owner, group, .. },
+                replaces,
+                ..
+            }) => {
+                // As many digits as git shows of a commit of a large repository.
+                let commit = commit.get(..12).unwrap_or(commit);
+                let (kind, before) =
+                    if *replaces { (Update, " in the place of what is there") } else { (Create, "") };
+                let path = path.display();
+                Self::new(kind, format!("check out {url} at {commit} in {path} ({owner}:{group}){before}"))
+            }
             Op::CreateDirectory { path, attributes } => {
                 Self::new(Create, format!("create the directory {} ({attributes})", path.display()))
             }
@@ -106,9 +123,10 @@ impl From<&Op> for Change {
             Op::InstallPackages { packages } => {
                 let names: Vec<String> = packages
                     .iter()
-                    .map(|package| match &package.version {
-                        Some(version) => format!("{} {version}", package.name),
-                        None => package.name.clone(),
+                    .map(|PackageRequest { name, version, source, .. }| {
+                        let version = version.as_ref().map(|version| format!(" {version}"));
+                        let source = source.as_ref().map(|path| format!(" from {}", path.display()));
+                        format!("{name}{}{}", version.unwrap_or_default(), source.unwrap_or_default())
                     })
                     .collect();
                 Self::new(Create, format!("install {}", names.join(", ")))
@@ -230,8 +248,7 @@ fn unit(name: &str, action: UnitAction) -> Change {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::{Command, PackageRequest, Upgrades};
-    use crate::system::Attributes;
+    use crate::op::{Command, Upgrades};
 
     fn attributes() -> Attributes {
         Attributes { owner: "root".into(), group: "root".into(), mode: 0o644 }
@@ -278,8 +295,18 @@ mod tests {
         let lines: Vec<String> = [
             Op::InstallPackages {
                 packages: vec![
-                    PackageRequest { name: "nginx".into(), version: Some("1.22".into()), recommends: false },
-                    PackageRequest { name: "jq".into(), version: None, recommends: false },
+                    PackageRequest {
+                        name: "nginx".into(),
+                        version: Some("1.22".into()),
+                        recommends: false,
+                        source: None,
+                    },
+                    PackageRequest {
+                        name: "jq".into(),
+                        version: Some("1.7".into()),
+                        recommends: false,
+                        source: Some("/srv/jq.deb".into()),
+                    },
                 ],
             },
             Op::RemovePackages { packages: vec!["telnet".into()], purge: true },
@@ -308,7 +335,7 @@ mod tests {
         .map(|op| Change::from(op).to_string())
         .collect();
         insta::assert_snapshot!(lines.join("\n"), @"
-        + install nginx 1.22, jq
+        + install nginx 1.22, jq 1.7 from /srv/jq.deb
         - purge telnet
         ~ upgrade vim, zlib1g
         ~ hold nginx

@@ -176,6 +176,22 @@ const VARIANTS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "git",
+        &[
+            "path: /srv/site, url: https://a.b/c, commit: 2b4c1a7de0f6e5a9c3d8b7061524334251607f8e",
+            "path: /srv/site, url: https://a.b/c, commit: 3c5d2b8ef1a7f6bad4e9c8172635445362718a9f, owner: have",
+        ],
+    ),
+    (
+        "package",
+        &[
+            "name: local, source: /srv/keep/one.deb",
+            "name: local, source: /srv/keep/two.deb",
+            "name: local, state: absent",
+            "name: local, state: purged",
+        ],
+    ),
+    (
         "hosts_entry",
         &[
             "address: 10.0.0.5, names: [db, db.internal]",

@@ -54,6 +54,8 @@ pub enum Op {
     },
     /// Fetches a file and puts it in place, if it is what it shall be.
     Download(Download),
+    /// Puts the files of a commit of a git repository in place, all at once.
+    Checkout(Checkout),
     /// Installs packages in one transaction.
     InstallPackages {
         /// Which.
@@ -166,6 +168,32 @@ pub struct Download {
     pub replaces: bool,
 }
 
+/// The files of a commit as they shall be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkout {
+    /// Where the repository is.
+    pub url: HttpsUrl,
+    /// The whole id of the commit, in hexadecimal.
+    pub commit: String,
+    /// A tag or branch that has it in its history.
+    pub reference: Option<String>,
+    /// The directory that its files are put into.
+    pub path: PathBuf,
+    /// Whose all of it is; the mode is that of the directory.
+    pub attributes: Attributes,
+    /// The certificates that the server is believed by, in PEM, instead of those that the host trusts.
+    pub ca_file: Option<PathBuf>,
+    /// Whether there is a directory already, whose place it takes.
+    pub replaces: bool,
+}
+
+/// Where something is made that takes the place of a path when it is whole. The name is fixed, so that what an
+/// interrupted run left is replaced by the next and never piles up.
+pub(crate) fn staged_path(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.staged"))
+}
+
 /// What a write replaces.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Before {
@@ -246,6 +274,8 @@ pub struct PackageRequest {
     pub version: Option<String>,
     /// Whether packages that it recommends come too.
     pub recommends: bool,
+    /// The file on the host that it is installed from; the repositories if none is given.
+    pub source: Option<PathBuf>,
 }
 
 /// Which packages an upgrade is about.
@@ -341,6 +371,7 @@ impl Op {
         match self {
             Self::WriteFile(write) => Some(&write.path),
             Self::Download(download) => Some(&download.path),
+            Self::Checkout(checkout) => Some(&checkout.path),
             Self::CreateDirectory { path, .. }
             | Self::CreateSymlink { path, .. }
             | Self::SetAttributes { path, .. }

@@ -182,7 +182,8 @@ pub(crate) fn is_of_apt(path: &Path) -> bool {
 /// anything, and a file system that is mounted covers what was at its path.
 pub(crate) fn is_barrier(op: &Op) -> bool {
     match op {
-        Op::Run(_) => true,
+        // What is in a checkout is known as little as what a command makes.
+        Op::Run(_) | Op::Checkout(_) => true,
         Op::Unit { name, action: UnitAction::Start } => {
             name.rsplit_once('.').is_some_and(|(_, suffix)| suffix == "mount")
         }

@@ -94,12 +94,16 @@ fn host(bakes: bool, lines: &[String]) -> Fake {
     fake.apply(&Op::Unit { name: "handled.service".into(), action: crate::op::UnitAction::Start });
     for i in 0..3 {
         let name = format!("q{i}");
-        let packages = vec![crate::op::PackageRequest { name, version: None, recommends: false }];
+        let packages =
+            vec![crate::op::PackageRequest { name, version: None, recommends: false, source: None }];
         fake.apply(&Op::InstallPackages { packages });
         fake.package_brings(&format!("p{i}"), vec![write(&format!("/etc/p{i}/own.conf"), "as packaged\n")]);
         fake.command_makes(&["make", &i.to_string()], vec![write(&format!("/run/made{i}"), "")]);
     }
-    for name in ["one", "two"] {
+    fake.directory("/usr/bin");
+    fake.file("/usr/bin/git", "");
+    for (name, version) in [("one", 1), ("two", 2)] {
+        fake.file(&format!("/srv/keep/{name}.deb"), &format!("Package: local\nVersion: {version}\n"));
         fake.serves(&format!("https://a.b/{name}"), name);
     }
     fake.can_upgrade("q0", Upgrades::Security);

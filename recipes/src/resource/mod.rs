@@ -34,6 +34,7 @@ mod edited;
 mod fields;
 mod file;
 mod fstab;
+mod git;
 mod glob;
 mod group;
 mod grub;
@@ -104,6 +105,7 @@ kinds![
     file::File,
     template::Template,
     download::Download,
+    git::Git,
     directory::Directory,
     symlink::Symlink,
     line::Line,

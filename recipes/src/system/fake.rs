@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::simulated::Simulated;
 use super::{
-    Attributes, Entry, Facts, FactsError, Group, Host, Known, Machine, Mode, Os, PerformError, Reading, User,
+    Attributes, Entry, Facts, FactsError, Group, Host, Known, Machine, Mode, Os, PackageFile, PerformError,
+    Reading, User,
 };
 use crate::op::{Before, Command, Content, Download, Op, Upgrades, WriteFile};
 
@@ -21,6 +22,8 @@ pub struct Fake {
     upgradable: BTreeMap<String, Upgrades>,
     /// What can be fetched, by its whole address.
     served: BTreeMap<String, Vec<u8>>,
+    /// Checkouts in which somebody changed a file.
+    changed: BTreeSet<PathBuf>,
     /// What commands make when they run.
     makes: BTreeMap<Vec<String>, Vec<Op>>,
     /// Guards that succeed.
@@ -61,6 +64,7 @@ impl Fake {
             brings: BTreeMap::new(),
             upgradable: BTreeMap::new(),
             served: BTreeMap::new(),
+            changed: BTreeSet::new(),
             makes: BTreeMap::new(),
             succeeding: BTreeSet::new(),
             pending: Vec::new(),
@@ -126,6 +130,11 @@ impl Fake {
     /// Says what is behind an address.
     pub fn serves(&mut self, url: &str, bytes: impl Into<Vec<u8>>) {
         self.served.insert(url.into(), bytes.into());
+    }
+
+    /// Changes a file of a checkout.
+    pub fn change_checkout(&mut self, path: &str) {
+        self.changed.insert(path.into());
     }
 
     /// Says what running a command does to the host.
@@ -214,6 +223,25 @@ impl Facts for Fake {
         self.state.sha256(path)
     }
 
+    fn is_unchanged(&self, checkout: &Path, _owner: &str) -> Reading<bool> {
+        Ok(Known::Yes(!self.changed.contains(checkout)))
+    }
+
+    fn is_residual(&self, package: &str) -> Reading<bool> {
+        self.state.is_residual(package)
+    }
+
+    /// Of a package's file only what it says of itself is there.
+    fn package_file(&self, path: &Path) -> Reading<Option<PackageFile>> {
+        let field = |text: &str, name: &str| {
+            text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned()
+        };
+        Ok(self.content(path)?.map(|bytes| {
+            let text = String::from_utf8_lossy(&bytes?).into_owned();
+            Some(PackageFile { name: field(&text, "Package: "), version: field(&text, "Version: ") })
+        }))
+    }
+
     fn names(&self, path: &Path) -> Reading<Vec<String>> {
         self.state.names(path)
     }
@@ -265,6 +293,10 @@ impl Machine for Fake {
         }
         match op {
             Op::Download(download) => self.state.apply(&self.fetched(download)?),
+            Op::Checkout(checkout) => {
+                self.changed.remove(&checkout.path);
+                self.state.apply(op);
+            }
             _ => self.state.apply(op),
         }
         if let Op::InstallPackages { packages } = op {

@@ -31,10 +31,16 @@ pub trait Facts {
     /// The SHA-256 of a regular file, in hexadecimal; `None` if there is none. The file may be larger than what
     /// fits into memory.
     fn sha256(&self, path: &Path) -> Reading<Option<String>>;
+    /// Whether all files of the commit that a git checkout is at are there as they are in it. Its owner looks.
+    fn is_unchanged(&self, checkout: &Path, owner: &str) -> Reading<bool>;
     /// The names in a directory, sorted; empty if there is none.
     fn names(&self, path: &Path) -> Reading<Vec<String>>;
     /// The installed version of a package; `None` if it is not installed.
     fn package(&self, name: &str) -> Reading<Option<String>>;
+    /// Whether a package that is not installed has left its configuration.
+    fn is_residual(&self, package: &str) -> Reading<bool>;
+    /// What a package's file says of itself; `None` if there is no such file.
+    fn package_file(&self, path: &Path) -> Reading<Option<PackageFile>>;
     /// Whether a package is held, so that no upgrade changes it; `false` if it is not installed.
     fn held(&self, package: &str) -> Reading<bool>;
     /// The packages that an upgrade would change or newly install, sorted. It is of the package lists as the
@@ -348,6 +354,15 @@ impl fmt::Display for Attributes {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}:{} {:04o}", self.owner, self.group, self.mode)
     }
+}
+
+/// A package that is in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageFile {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
 }
 
 /// An account.

@@ -3,12 +3,12 @@
 //! What operations do for certain is laid over what is true now. What they may do besides (the files of
 //! a package, whatever a command makes) is not guessed: from then on what is absent is unknown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::units::enable_links;
-use super::{Attributes, Entry, EntryKind, Facts, Group, Host, Known, Reading, User, Why};
-use crate::op::{Command, Content, Op, UnitAction, Upgrades, UserRequest};
+use super::{Attributes, Entry, EntryKind, Facts, Group, Host, Known, PackageFile, Reading, User, Why};
+use crate::op::{Checkout, Command, Content, Op, UnitAction, Upgrades, UserRequest};
 use crate::plan::Guards;
 
 /// The version of a package that will be the newest there is then.
@@ -22,6 +22,10 @@ pub struct Simulated<'a> {
     paths: BTreeMap<PathBuf, Option<Node>>,
     packages: BTreeMap<String, Option<String>>,
     held: BTreeMap<String, bool>,
+    /// Packages that will have left their configuration, or not.
+    residual: BTreeMap<String, bool>,
+    /// Directories in which nobody knows yet what will be.
+    checkouts: BTreeSet<PathBuf>,
     users: BTreeMap<String, Option<User>>,
     groups: BTreeMap<String, Option<Group>>,
     active: BTreeMap<String, bool>,
@@ -67,6 +71,8 @@ impl<'a> Simulated<'a> {
             paths: BTreeMap::new(),
             packages: BTreeMap::new(),
             held: BTreeMap::new(),
+            residual: BTreeMap::new(),
+            checkouts: BTreeSet::new(),
             users: BTreeMap::new(),
             groups: BTreeMap::new(),
             active: BTreeMap::new(),
@@ -88,6 +94,10 @@ impl<'a> Simulated<'a> {
             }
             Op::UpgradePackages { .. } => "upgrading packages brings it".into(),
             Op::Run(command) => format!("`{command}` makes it"),
+            Op::Checkout(Checkout { path, .. }) => {
+                self.checkouts.insert(path.clone());
+                return;
+            }
             Op::Unit { name, action: UnitAction::Start | UnitAction::Restart } => {
                 format!("starting {name} makes it")
             }
@@ -126,6 +136,13 @@ impl<'a> Simulated<'a> {
                 let content = Held::Fetched(download.sha256.clone());
                 self.paths.insert(download.path.clone(), Some(Node { entry, content }));
             }
+            Op::Checkout(Checkout { path, commit, attributes, .. }) => {
+                self.remove(path);
+                self.put(path, EntryKind::Directory, attributes.clone());
+                let entry = Entry { kind: EntryKind::File, attributes: attributes.clone() };
+                let content = Held::Bytes(Content::new(format!("{commit}\n")));
+                self.paths.insert(path.join(".git/HEAD"), Some(Node { entry, content }));
+            }
             Op::CreateDirectory { path, attributes } => {
                 self.put(path, EntryKind::Directory, attributes.clone());
             }
@@ -146,9 +163,11 @@ impl<'a> Simulated<'a> {
                 for package in packages {
                     let version = package.version.clone().unwrap_or_else(|| NEWEST.into());
                     self.packages.insert(package.name.clone(), Some(version));
+                    self.residual.insert(package.name.clone(), false);
                 }
             }
-            Op::RemovePackages { packages, .. } => {
+            Op::RemovePackages { packages, purge } => {
+                self.residual.extend(packages.iter().map(|name| (name.clone(), !purge)));
                 self.packages.extend(packages.iter().map(|name| (name.clone(), None)));
                 self.held.extend(packages.iter().map(|name| (name.clone(), false)));
             }
@@ -271,10 +290,27 @@ impl<'a> Simulated<'a> {
         }
     }
 
+    /// The same of a path, where a checkout may bring what was not there, and take what was.
+    fn beneath_path<T>(
+        &self,
+        path: &Path,
+        read: impl FnOnce(&dyn Facts) -> Reading<Option<T>>,
+    ) -> Reading<Option<T>> {
+        match path.ancestors().find(|parent| self.checkouts.contains(*parent)) {
+            Some(checkout) => {
+                Ok(Known::Unknown(Why(format!("the checkout `{}` has it", checkout.display()))))
+            }
+            None => self.beneath(read),
+        }
+    }
+
     /// What the operations made of a path, if they touched it or removed what it is in.
     fn laid_over(&self, path: &Path) -> Option<LaidOver<'_>> {
         if let Some(node) = self.paths.get(path) {
             return Some(node.as_ref().map_or(LaidOver::Nothing, LaidOver::Node));
+        }
+        if path.ancestors().any(|parent| self.checkouts.contains(parent)) {
+            return None;
         }
         let removed =
             path.ancestors().skip(1).find_map(|parent| self.paths.get(parent)).is_some_and(Option::is_none);
@@ -284,7 +320,7 @@ impl<'a> Simulated<'a> {
 
 /// Why what is in a file is not known yet.
 fn fetched(path: &Path) -> Why {
-    Why(format!("what is fetched for `{}` has it", path.display()))
+    Why(format!("what is put at `{}` has it", path.display()))
 }
 
 impl Facts for Simulated<'_> {
@@ -296,7 +332,7 @@ impl Facts for Simulated<'_> {
         match self.laid_over(path) {
             Some(LaidOver::Node(node)) => Ok(Known::Yes(Some(node.entry.clone()))),
             Some(LaidOver::Nothing) => Ok(Known::Yes(None)),
-            None => self.beneath(|base| base.entry(path)),
+            None => self.beneath_path(path, |base| base.entry(path)),
         }
     }
 
@@ -307,7 +343,7 @@ impl Facts for Simulated<'_> {
                 Held::Fetched(_) => Known::Unknown(fetched(path)),
             }),
             Some(_) => Ok(Known::Yes(None)),
-            None => self.beneath(|base| base.content(path)),
+            None => self.beneath_path(path, |base| base.content(path)),
         }
     }
 
@@ -320,11 +356,21 @@ impl Facts for Simulated<'_> {
                 })))
             }
             Some(_) => Ok(Known::Yes(None)),
-            None => self.beneath(|base| base.sha256(path)),
+            None => self.beneath_path(path, |base| base.sha256(path)),
+        }
+    }
+
+    fn is_unchanged(&self, checkout: &Path, owner: &str) -> Reading<bool> {
+        match self.base {
+            Some(base) if !self.checkouts.contains(checkout) => base.is_unchanged(checkout, owner),
+            _ => Ok(Known::Yes(true)),
         }
     }
 
     fn names(&self, path: &Path) -> Reading<Vec<String>> {
+        if path.ancestors().any(|parent| self.checkouts.contains(parent)) {
+            return Ok(Known::Unknown(Why(format!("the checkout brings what is in `{}`", path.display()))));
+        }
         let mut names = match (self.base, &self.uncertain) {
             (Some(base), None) => match base.names(path)? {
                 Known::Yes(names) => names,
@@ -349,6 +395,22 @@ impl Facts for Simulated<'_> {
             Some(version) => Ok(Known::Yes(version.clone())),
             // A package that is not wanted by name may come as a dependency.
             None => self.beneath(|base| base.package(name)),
+        }
+    }
+
+    fn is_residual(&self, package: &str) -> Reading<bool> {
+        match (self.residual.get(package), self.base) {
+            (Some(residual), _) => Ok(Known::Yes(*residual)),
+            (None, Some(base)) => base.is_residual(package),
+            (None, None) => Ok(Known::Yes(false)),
+        }
+    }
+
+    fn package_file(&self, path: &Path) -> Reading<Option<PackageFile>> {
+        match self.laid_over(path) {
+            Some(LaidOver::Node(_)) => Ok(Known::Unknown(fetched(path))),
+            Some(LaidOver::Nothing) => Ok(Known::Yes(None)),
+            None => self.beneath_path(path, |base| base.package_file(path)),
         }
     }
 
@@ -406,74 +468,4 @@ impl Facts for Simulated<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::op::{Before, PackageRequest, WriteFile};
-    use crate::system::fake::Fake;
-    use crate::system::units::{self, Enablement};
-
-    fn write(path: &str, text: &str) -> Op {
-        Op::WriteFile(WriteFile {
-            path: path.into(),
-            content: Content::new(text),
-            attributes: Attributes { owner: "root".into(), group: "root".into(), mode: 0o644 },
-            validate: None,
-            before: Before::Absent,
-        })
-    }
-
-    fn install(name: &str) -> Op {
-        let package = PackageRequest { name: name.into(), version: None, recommends: false };
-        Op::InstallPackages { packages: vec![package] }
-    }
-
-    #[test]
-    fn later_readers_see_what_earlier_operations_wrote() {
-        let host = Fake::debian();
-        let mut simulated = Simulated::over(&host, Guards::Skip);
-        simulated.foresee(&write("/etc/a", "x"));
-        assert_eq!(simulated.content(Path::new("/etc/a")).expect("read"), Known::Yes(Some(b"x".to_vec())));
-        assert_eq!(
-            host.content(Path::new("/etc/a")).expect("read"),
-            Known::Yes(None),
-            "the host is as it was"
-        );
-        simulated.foresee(&Op::Remove { path: "/etc".into(), directory: true });
-        assert_eq!(simulated.entry(Path::new("/etc/a")).expect("read"), Known::Yes(None));
-    }
-
-    #[test]
-    fn after_a_package_what_was_absent_is_unknown_and_what_was_there_is_not() {
-        let mut host = Fake::debian();
-        host.file("/etc/there", "x");
-        let mut simulated = Simulated::over(&host, Guards::Skip);
-        simulated.foresee(&install("nginx"));
-        let unknown = simulated.entry(Path::new("/etc/nginx/nginx.conf")).expect("read");
-        assert_eq!(unknown, Known::Unknown(Why("installing nginx brings it".into())));
-        assert!(matches!(simulated.entry(Path::new("/etc/there")).expect("read"), Known::Yes(Some(_))));
-        assert!(matches!(simulated.user("www").expect("read"), Known::Unknown(_)));
-        assert_eq!(simulated.package("nginx").expect("read"), Known::Yes(Some(NEWEST.into())));
-        assert!(matches!(simulated.package("nginx-common").expect("read"), Known::Unknown(_)));
-        assert!(matches!(units::unit(&simulated, "nginx.service").expect("read"), Known::Unknown(_)));
-    }
-
-    #[test]
-    fn a_unit_file_written_before_can_be_enabled_and_started() {
-        let host = Fake::debian();
-        let mut simulated = Simulated::over(&host, Guards::Skip);
-        simulated
-            .foresee(&write("/etc/systemd/system/app.service", "[Install]\nWantedBy=multi-user.target\n"));
-        let unit = |simulated: &Simulated<'_>| units::unit(simulated, "app.service").expect("read");
-        assert_eq!(
-            unit(&simulated),
-            Known::Yes(units::Unit { exists: true, enablement: Enablement::Disabled })
-        );
-        simulated.foresee(&Op::Unit { name: "app.service".into(), action: UnitAction::Enable });
-        assert_eq!(
-            unit(&simulated),
-            Known::Yes(units::Unit { exists: true, enablement: Enablement::Enabled })
-        );
-        simulated.foresee(&Op::Unit { name: "app.service".into(), action: UnitAction::Start });
-        assert_eq!(simulated.active("app.service").expect("read"), Known::Yes(true));
-    }
-}
+mod tests;

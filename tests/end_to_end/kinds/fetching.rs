@@ -51,4 +51,39 @@ pub(super) const FETCHING: &[Case] = &[
             "test \"$(ls -A /srv/probe | grep -c part)\" = 0",
         ],
     },
+    Case {
+        kind: "git",
+        resources: "
+- directory: { path: /srv/probe/git }
+- command:
+    argv:
+      - sh
+      - -ec
+      - |
+        git init --quiet --initial-branch=main /tmp/git
+        cd /tmp/git
+        for text in one two; do echo $text > a; git add a; git commit --quiet --message $text; done
+        git clone --quiet --bare /tmp/git /srv/probe/git/probe
+    # So the ids of the commits are known.
+    environment:
+      GIT_AUTHOR_NAME: p
+      GIT_AUTHOR_EMAIL: p@p
+      GIT_AUTHOR_DATE: 2026-01-01T00:00:00Z
+      GIT_COMMITTER_NAME: p
+      GIT_COMMITTER_EMAIL: p@p
+      GIT_COMMITTER_DATE: 2026-01-01T00:00:00Z
+    creates: /srv/probe/git/probe
+- git:
+    url: https://127.0.0.1:8443/git/probe
+    commit: d4725496497c8e980d490ac4f460b2281ec04bb7
+    path: /srv/probe/checkout
+    owner: daemon
+    ca_file: /run/probe-https/server.pem
+",
+        checks: &[
+            "test \"$(cat /srv/probe/checkout/a)\" = one; test \"$(stat -c %U /srv/probe/checkout /srv/probe/checkout/a | xargs)\" = 'daemon daemon'",
+            "as=\"runuser -u daemon -- git -C /srv/probe/checkout\"; test \"$($as rev-parse HEAD)\" = d4725496497c8e980d490ac4f460b2281ec04bb7; test -z \"$($as status --porcelain)\"",
+            "test \"$(runuser -u daemon -- git -C /srv/probe/checkout rev-list --all --count HEAD)\" = 1",
+        ],
+    },
 ];

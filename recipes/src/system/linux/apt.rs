@@ -45,9 +45,11 @@ pub(super) fn install(
             let versioned = chosen.iter().filter(|package| package.version.is_some());
             arguments.extend(change_held(linux, versioned.map(|package| &package.name))?);
             arguments.extend(["install".into(), "--".into()]);
-            arguments.extend(chosen.iter().map(|package| match &package.version {
-                Some(version) => format!("{}={version}", package.name),
-                None => package.name.clone(),
+            arguments.extend(chosen.iter().map(|package| match (&package.source, &package.version) {
+                // apt takes what has a slash in it for a file, and what it needs from the repositories.
+                (Some(path), _) => path.display().to_string(),
+                (None, Some(version)) => format!("{}={version}", package.name),
+                (None, None) => package.name.clone(),
             }));
             apt_get(linux, &arguments, output)?;
         }

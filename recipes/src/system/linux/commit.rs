@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tree::Tree;
 use super::{Linux, failed};
-use crate::op::{Command, Op, WriteFile};
+use crate::op::{Command, Op, WriteFile, staged_path};
 use crate::system::{EntryKind, PerformError};
 
 /// Where the journal is while a commit is under way.
@@ -83,12 +83,6 @@ fn accepted(
     let file = linux.tree.outside(staged);
     let argv = words.iter().map(|word| word.replace("{file}", &file.to_string_lossy()));
     linux.runner.run(&Command::new(argv), output)
-}
-
-/// The name is fixed, so that what an interrupted run left is replaced by the next and never piles up.
-fn staged_path(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.staged"))
 }
 
 /// Performs operations on files so that all of them are done or none is.

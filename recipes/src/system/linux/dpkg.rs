@@ -1,6 +1,12 @@
 //! The package database of dpkg, read whole (deb822(5), dpkg-query(1)).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+
+use super::Linux;
+use crate::op::Command;
+use crate::system::PackageFile;
 
 /// Where it is.
 pub(super) const STATUS: &str = "/var/lib/dpkg/status";
@@ -13,6 +19,8 @@ pub(super) struct Packages {
     pub(super) installed: BTreeMap<String, String>,
     /// The installed packages that no upgrade changes.
     pub(super) held: BTreeSet<String>,
+    /// The packages of which only the configuration is there.
+    pub(super) residual: BTreeSet<String>,
 }
 
 /// Reads the database.
@@ -20,11 +28,16 @@ pub(super) fn packages(status: &[u8]) -> Packages {
     let mut packages = Packages::default();
     for paragraph in paragraphs(status) {
         let (Some(name), Some(version)) = (paragraph.package, paragraph.version) else { continue };
-        if paragraph.state() != Some("installed") {
+        if !matches!(paragraph.state(), Some("installed" | "config-files")) {
             continue;
         }
+        let is_residual = paragraph.state() == Some("config-files");
         let qualified = paragraph.architecture.map(|architecture| format!("{name}:{architecture}"));
         for name in qualified.into_iter().chain([name.to_owned()]) {
+            if is_residual {
+                packages.residual.insert(name);
+                continue;
+            }
             if paragraph.wanted() == Some("hold") {
                 packages.held.insert(name.clone());
             }
@@ -32,6 +45,22 @@ pub(super) fn packages(status: &[u8]) -> Packages {
         }
     }
     packages
+}
+
+/// What a package's file says of itself; none if there is none.
+pub(super) fn package_file(linux: &Linux, path: &Path) -> io::Result<Option<PackageFile>> {
+    if linux.tree.open_file(path)?.is_none() {
+        return Ok(None);
+    }
+    if !linux.tree.is_host() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    let path = path.display().to_string();
+    let said = linux.runner.read(&Command::new(["dpkg-deb", "--field", &path, "Package", "Version"]))?;
+    let found = paragraphs(said.as_bytes()).next().and_then(|paragraph| {
+        Some(PackageFile { name: paragraph.package?.into(), version: paragraph.version?.into() })
+    });
+    found.map(Some).ok_or_else(|| io::Error::other("it does not say which package it is"))
 }
 
 /// Whether dpkg was cut off: a package is neither wholly there nor wholly gone.
@@ -114,11 +143,12 @@ Version: 2.36
 
     #[test]
     fn only_what_is_wholly_installed_counts() {
-        let Packages { installed: packages, held } = packages(STATUS);
+        let Packages { installed: packages, held, residual } = packages(STATUS);
         assert_eq!(packages.get("nginx").map(String::as_str), Some("1.22.1-9+deb12u1"));
         assert_eq!(packages.get("libc6:i386").map(String::as_str), Some("2.36"));
         assert_eq!(packages.get("gone"), None);
         assert_eq!(held.into_iter().collect::<Vec<_>>(), ["libc6", "libc6:i386"]);
+        assert_eq!(residual.into_iter().collect::<Vec<_>>(), ["gone"]);
         assert!(!is_interrupted(STATUS));
     }
 

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use super::accounts::Accounts;
 use super::fetch::Fetch;
 use super::{
-    Entry, EntryKind, Facts, FactsError, Group, Host, Known, Machine, Mode, PerformError, Reading, User,
+    Entry, EntryKind, Facts, FactsError, Group, Host, Known, Machine, Mode, PackageFile, PerformError,
+    Reading, User,
 };
 use crate::op::{Command, Download, Op, UnitAction, Upgrades};
 use crate::plan::is_of_apt;
@@ -21,6 +22,7 @@ mod apt;
 mod commit;
 mod download;
 mod dpkg;
+mod git;
 mod host;
 mod process;
 mod state;
@@ -58,6 +60,7 @@ struct Caches {
     packages: OnceCell<dpkg::Packages>,
     upgrades: OnceCell<Vec<apt::Upgrade>>,
     digests: RefCell<BTreeMap<PathBuf, Option<String>>>,
+    package_files: RefCell<BTreeMap<PathBuf, Option<PackageFile>>>,
     active_units: OnceCell<BTreeSet<String>>,
     /// By everything about the command: another folder or user gives another answer.
     guards: RefCell<BTreeMap<String, bool>>,
@@ -173,6 +176,7 @@ impl Linux {
             Op::InstallPackages { .. }
             | Op::RemovePackages { .. }
             | Op::UpgradePackages { .. }
+            | Op::Checkout(_)
             | Op::Run(_) => {
                 self.units_are_stale = true;
                 self.caches = Caches::default();
@@ -180,6 +184,7 @@ impl Linux {
         }
         self.caches.guards.take();
         self.caches.digests.take();
+        self.caches.package_files.take();
     }
 
     fn needs_booted_root(&self, what: &str) -> Result<(), PerformError> {
@@ -234,6 +239,23 @@ impl Facts for Linux {
         let digest = download::sha256(&self.tree, path).map_err(reading(path))?;
         self.caches.digests.borrow_mut().insert(path.to_owned(), digest.clone());
         Ok(Known::Yes(digest))
+    }
+
+    fn is_unchanged(&self, checkout: &Path, owner: &str) -> Reading<bool> {
+        self.succeeds(&git::unchanged(checkout, owner))
+    }
+
+    fn is_residual(&self, package: &str) -> Reading<bool> {
+        Ok(Known::Yes(self.packages()?.residual.contains(package)))
+    }
+
+    fn package_file(&self, path: &Path) -> Reading<Option<PackageFile>> {
+        if let Some(known) = self.caches.package_files.borrow().get(path) {
+            return Ok(Known::Yes(known.clone()));
+        }
+        let file = dpkg::package_file(self, path).map_err(reading(path))?;
+        self.caches.package_files.borrow_mut().insert(path.to_owned(), file.clone());
+        Ok(Known::Yes(file))
     }
 
     fn names(&self, path: &Path) -> Reading<Vec<String>> {
@@ -396,6 +418,10 @@ impl Linux {
             Op::HoldPackages { packages, held } => {
                 self.needs_booted_root("hold packages")?;
                 apt::hold(self, packages, *held, output)
+            }
+            Op::Checkout(checkout) => {
+                self.needs_booted_root("check out a repository")?;
+                git::check_out(self, checkout, output)
             }
             Op::CreateGroup { .. }
             | Op::ModifyGroup { .. }
