@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -13,6 +13,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tempfile::TempDir;
 
 use crate::http::Request;
+use crate::world::done;
 
 /// What openssl(1) has to know to make an authority and certificates for servers of this machine.
 const CONFIG: &str = "
@@ -177,13 +178,4 @@ fn pass_on(mut client: &TcpStream, asked: &Mutex<Vec<Request>>) -> io::Result<()
     thread::spawn(move || io::copy(&mut from_client, &mut to_server));
     io::copy(&mut from_server, &mut to_client)?;
     to_client.shutdown(std::net::Shutdown::Both)
-}
-
-fn done(command: &mut Command) -> io::Result<()> {
-    let output = command.stdin(Stdio::null()).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let error = String::from_utf8_lossy(&output.stderr);
-    Err(io::Error::other(format!("{command:?} failed: {}", error.trim())))
 }

@@ -1,10 +1,13 @@
 //! `download`: a file with exactly the content that is behind an address.
 
+use std::path::Path;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::contents::{owners_exist, parent_exists, plan_no_file};
+use super::contents::{owners_exist, parent_exists};
 use super::fields::{AbsolutePath, Mode, Sha256Sum, State, attributes};
+use super::file::AbsentFile;
 use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
 use crate::op::{Download as Fetching, Op};
@@ -65,18 +68,13 @@ const MAX_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 #[derive(Debug)]
 struct Present(Fetching);
 
-#[derive(Debug)]
-struct Absent {
-    path: AbsolutePath,
-}
-
 impl Fields for Download {
     const KIND: &'static str = "download";
 
     fn build(self, _context: &Context<'_>) -> Result<Box<dyn Resource>, Problem> {
         if self.state == State::Absent {
             return match (self.url, self.sha256) {
-                (None, None) => Ok(Box::new(Absent { path: self.path })),
+                (None, None) => Ok(Box::new(AbsentFile { path: self.path })),
                 _ => Err(Problem::new("a download that shall be absent has no `url` or `sha256`")),
             };
         }
@@ -149,7 +147,7 @@ impl Present {
 }
 
 /// Certificates that are not there would be found only when a server is asked.
-pub(super) fn ca_file_exists(facts: &dyn Facts, path: &std::path::Path) -> Result<(), PlanError> {
+pub(super) fn ca_file_exists(facts: &dyn Facts, path: &Path) -> Result<(), PlanError> {
     match facts.entry(path)? {
         Known::Yes(Some(entry)) if entry.kind != EntryKind::File => Err(PlanError::impossible(format!(
             "the `ca_file` `{}` is {}, not a file",
@@ -162,20 +160,6 @@ pub(super) fn ca_file_exists(facts: &dyn Facts, path: &std::path::Path) -> Resul
             format!("put a `file: {{ path: {} }}` before it", path.display()),
         )),
         Known::Unknown(why) => Err(PlanError::Unknown(why)),
-    }
-}
-
-impl Resource for Absent {
-    fn subject(&self) -> String {
-        self.path.to_string()
-    }
-
-    fn claims(&self) -> Vec<Claim> {
-        vec![Claim::Path(self.path.as_path().to_owned())]
-    }
-
-    fn plan(&self, facts: &dyn Facts) -> Result<Vec<Op>, PlanError> {
-        plan_no_file(facts, self.path.as_path())
     }
 }
 
