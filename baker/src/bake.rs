@@ -17,6 +17,7 @@ use std::time::{Instant, SystemTime};
 use recipes::event::{Event as AgentEvent, Outcome};
 use recipes::op::hex;
 use recipes::plan::Plan;
+use recipes::system::Host;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -277,8 +278,8 @@ impl<P: Platform> Bake<'_, P> {
             agent: self.order.agent.sha256.clone(),
             source: self.order.source.clone(),
             variables: image.variables.clone().into(),
-            recipes: recorded(&image.recipes),
-            boot: image.boot.as_deref().map(recorded).unwrap_or_default(),
+            recipes: recorded(&image.recipes, &image.vendored),
+            boot: image.boot.as_deref().map(|boot| recorded(boot, &image.vendored)).unwrap_or_default(),
             resources,
             checks: image.checks.iter().map(ToString::to_string).collect(),
             archive: Archive {
@@ -311,17 +312,23 @@ async fn send(
     agent: &Agent,
     bundle: &BTreeMap<String, Vec<u8>>,
 ) -> Result<usize, Failure> {
-    let put = "umask 077; mkdir -p \"$(dirname \"$1\")\"; cat > \"$1.part\"; chmod \"$2\" \"$1.part\"; mv \"$1.part\" \"$1\"";
-    let input = Input::File(agent.path.clone());
-    expect_done(session, &["sh", "-ec", put, "sh", AGENT, "0755"], input, "send the agent").await?;
+    send_agent(session, agent).await?;
     let bundle = tar_of(bundle)?;
     let size = bundle.len();
-    expect_done(session, &["sh", "-ec", put, "sh", BUNDLE, "0600"], Input::Bytes(bundle), "send the bundle")
+    expect_done(session, &["sh", "-ec", PUT, "sh", BUNDLE, "0600"], Input::Bytes(bundle), "send the bundle")
         .await?;
     Ok(size)
 }
 
-/// What applying a bundle would change on a builder.
+/// What puts its input into a file with a mode, whole or not at all.
+const PUT: &str = "umask 077; mkdir -p \"$(dirname \"$1\")\"; cat > \"$1.part\"; chmod \"$2\" \"$1.part\"; mv \"$1.part\" \"$1\"";
+
+async fn send_agent(session: &impl Session, agent: &Agent) -> Result<(), Failure> {
+    let input = Input::File(agent.path.clone());
+    expect_done(session, &["sh", "-ec", PUT, "sh", AGENT, "0755"], input, "send the agent").await
+}
+
+/// What applying a bundle would change on a builder. `selection` is options of the agent's `plan`.
 ///
 /// # Errors
 /// When it cannot be sent or planned.
@@ -329,9 +336,29 @@ pub async fn plan_on_builder(
     session: &impl Session,
     agent: &Agent,
     bundle: &BTreeMap<String, Vec<u8>>,
+    selection: &[String],
 ) -> Result<Plan, Failure> {
     send(session, agent, bundle).await?;
-    read_plan(session, &[AGENT, "plan", "--format=json", BUNDLE]).await
+    let mut argv = vec![AGENT, "plan", "--format=json"];
+    argv.extend(selection.iter().map(String::as_str));
+    argv.push(BUNDLE);
+    read_plan(session, &argv).await
+}
+
+/// What recipes can ask of a builder.
+///
+/// # Errors
+/// When the agent cannot be sent, or does not tell.
+pub async fn facts_of_builder(session: &impl Session, agent: &Agent) -> Result<Host, Failure> {
+    send_agent(session, agent).await?;
+    let mut text = String::new();
+    let argv = [AGENT, "facts", "--mode=bake", "--format=json"];
+    let ended =
+        session.run(&argv, Input::Nothing, &mut |line| text += line).await.map_err(failed("read facts"))?;
+    match serde_json::from_str(&text) {
+        Ok(host) if ended.code == Some(0) => Ok(host),
+        _ => Err(lost("read facts", &ended)),
+    }
 }
 
 async fn read_plan(session: &impl Session, argv: &[&str]) -> Result<Plan, Failure> {
@@ -394,7 +421,7 @@ async fn apply(session: &impl Session, run: &mut Run<'_>) -> Result<(ResourceCou
 
 /// A second plan has to be empty: what is in the image is what the recipes say.
 async fn prove(session: &impl Session) -> Result<((), String), Failure> {
-    let plan = read_plan(session, &[AGENT, "plan", "--format=json", "--run-guards", BUNDLE]).await?;
+    let plan = read_plan(session, &[AGENT, "plan", "--format=json", BUNDLE]).await?;
     if plan.is_empty() {
         return Ok(((), format!("a second plan is empty ({} resources)", plan.items.len())));
     }

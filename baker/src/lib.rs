@@ -12,3 +12,4 @@ pub mod manifest;
 pub mod platform;
 pub mod report;
 pub mod session;
+pub mod vendor;

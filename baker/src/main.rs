@@ -13,7 +13,9 @@ fn main() -> ExitCode {
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(variable("XDG_STATE_HOME")?).join("baker")))
         .or_else(|| Some(home?.join(".local/state/baker")));
-    let proxies = ["http_proxy", "https_proxy", "no_proxy"];
+    let given = |names: &[&str]| {
+        names.iter().filter_map(|&name| Some((name.to_owned(), variable(name)?))).collect::<Vec<_>>()
+    };
     ExitCode::from(run(&World {
         arguments: std::env::args_os().collect(),
         variables: std::env::vars()
@@ -21,6 +23,7 @@ fn main() -> ExitCode {
             .collect(),
         state,
         program: std::env::current_exe().ok(),
-        proxies: proxies.iter().filter_map(|&name| Some((name.to_owned(), variable(name)?))).collect(),
+        proxies: given(&["http_proxy", "https_proxy", "no_proxy"]),
+        git: given(&["HOME", "SSH_AUTH_SOCK"]),
     }))
 }

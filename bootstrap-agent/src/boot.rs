@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! user-data ─▶ identify ─▶ fetch ─▶ render ─▶ commit ─▶ converge ─▶ health ─▶ done
-//!     └────────────┴──────────┴─────────┴─────────┴─────────┴──────────┴──▶ failed
+//!     └────────────┴──────────┴─────────┴─────────┼─────────┴──────────┴──▶ failed
+//!                                                 └──▶ rebooting ─▶ (the next boot's run)
 //! ```
 //!
 //! It fails closed: before the commit nothing is in place and what needs the agent does not start; after
@@ -17,12 +18,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use recipes::bundle::Bundle;
 use recipes::event::Event;
-use recipes::run::{Files, RunError, converge};
+use recipes::run::{Files, converge};
 use recipes::system::linux::Linux;
 use recipes::system::{Facts, Mode};
 use sd_notify::NotifyState;
 use sha2::{Digest, Sha256};
 
+use crate::boot_error::{BootError, chain};
 use crate::config::Config;
 use crate::fetch::Https;
 use crate::health::wait_for;
@@ -51,12 +53,13 @@ pub struct Settings {
     pub environment: BTreeMap<String, String>,
 }
 
-/// Why a boot failed: the step, and what to tell.
-#[derive(Debug)]
-pub struct BootError {
-    step: &'static str,
-    message: String,
-    help: Option<String>,
+/// How a run ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The host is up.
+    Up,
+    /// The host is about to reboot; the run of the next boot goes on.
+    Rebooting,
 }
 
 /// Runs the boot, or waits for the process that already does.
@@ -67,7 +70,7 @@ pub async fn run<W: Write>(
     settings: &Settings,
     reporter: &mut Reporter<W>,
     stop: &Stop,
-) -> Result<(), Failure> {
+) -> Result<Ended, Failure> {
     let root = Path::new("/");
     let status = StatusFile::below(root);
     let failed = |error: std::io::Error| Failure {
@@ -89,7 +92,8 @@ pub async fn run<W: Write>(
                 }
                 waited(stop, move || waiting.until_ended()).await?.map_err(failed)?;
                 match state_of_this_boot(&status) {
-                    Some(Status { state: State::Done, .. }) => return Ok(()),
+                    Some(Status { state: State::Done, .. }) => return Ok(Ended::Up),
+                    Some(Status { state: State::Rebooting, .. }) => return Ok(Ended::Rebooting),
                     Some(Status { state: State::Failed, error: Some(failure), .. }) => return Err(failure),
                     // It was killed: this process does the run.
                     _ => {}
@@ -130,7 +134,9 @@ pub fn stop_unfinished() -> std::io::Result<()> {
         let _ = Command::new("systemctl").args(["stop", "--no-block", "--", &service]).status();
     }
     match status {
-        Some(status) if status.state != State::Failed => cut_off(&file, status, "the run was cut off"),
+        Some(status) if !matches!(status.state, State::Failed | State::Rebooting) => {
+            cut_off(&file, status, "the run was cut off")
+        }
         _ => Ok(()),
     }
 }
@@ -244,7 +250,7 @@ impl<'a, W: Write> Boot<'a, W> {
         }
     }
 
-    async fn run(mut self) -> Result<(), Failure> {
+    async fn run(mut self) -> Result<Ended, Failure> {
         let earlier = state_of_this_boot(&self.file);
         let was_up = earlier.as_ref().is_some_and(|earlier| earlier.state == State::Done);
         if !was_up {
@@ -256,10 +262,14 @@ impl<'a, W: Write> Boot<'a, W> {
             result = self.steps(earlier.as_ref()) => result,
             () = stop.told() => Err(BootError::new("stop", "the run was told to stop")),
         };
+        if self.status.state == State::Rebooting {
+            // What comes down now may tell this process to stop as well.
+            return self.finish(Ok(()), was_up).map(|()| Ended::Rebooting);
+        }
         if let Ok(true) = result {
             tell_systemd(&[NotifyState::Ready]);
             self.reporter.line("this boot has had its run already; `--force` repeats it");
-            return Ok(());
+            return Ok(Ended::Up);
         }
         let result = result.map(|_| ()).map_err(|error| Failure {
             step: error.step.into(),
@@ -268,9 +278,9 @@ impl<'a, W: Write> Boot<'a, W> {
         });
         if !self.is_decided && was_up {
             // Nothing was changed: what the earlier run came to is still so.
-            return result;
+            return result.map(|()| Ended::Up);
         }
-        self.finish(result, was_up)
+        self.finish(result, was_up).map(|()| Ended::Up)
     }
 
     /// The steps. `Ok(true)` if this boot has had them already.
@@ -317,6 +327,9 @@ impl<'a, W: Write> Boot<'a, W> {
         self.status.requests.aws = values.calls;
 
         self.timed("converge", async |boot| boot.converge(&bundle, &values)).await?;
+        if self.status.state == State::Rebooting {
+            return Ok(false);
+        }
 
         self.timed("health", async |_| {
             for check in &config.health {
@@ -360,7 +373,7 @@ impl<'a, W: Write> Boot<'a, W> {
             .resolve(machine.host(), &values.scope())
             .map_err(|problems| BootError::new("render", problems.to_string()))?;
         self.stop.also(machine.interrupter());
-        let Self { reporter, locks, status, file, .. } = self;
+        let Self { reporter, locks, status, file, stop, .. } = self;
         let mut events = |event: Event| {
             if let Event::Committed { .. } = event {
                 status.state = State::Committed;
@@ -368,11 +381,18 @@ impl<'a, W: Write> Boot<'a, W> {
                 locks.committed();
                 tell_systemd(&[NotifyState::Ready]);
             }
+            if let Event::Rebooting { .. } = event {
+                status.state = State::Rebooting;
+                let _ = file.write(status);
+            }
             reporter.event(&event);
         };
-        converge(&resolved, &mut machine, Files::Together, &mut events)
-            .map(drop)
-            .map_err(|error| BootError::of_run(&error))
+        let result = converge(&resolved, &mut machine, Files::Together, &mut events);
+        // A reboot may tell this process to stop while it is asked for; otherwise it was refused.
+        if result.is_err() && status.state == State::Rebooting && !stop.is_told() {
+            status.state = State::Committed;
+        }
+        result.map(drop).map_err(|error| BootError::of_run(&error))
     }
 
     /// Runs a step and remembers how long it took.
@@ -403,6 +423,7 @@ impl<'a, W: Write> Boot<'a, W> {
     fn finish(mut self, result: Result<(), Failure>, was_up: bool) -> Result<(), Failure> {
         self.status.finished = Some(now());
         match &result {
+            Ok(()) if self.status.state == State::Rebooting => {}
             Ok(()) => self.status.state = State::Done,
             Err(failure) => {
                 // Until the commit, what an earlier run brought up serves on as it did.
@@ -437,6 +458,9 @@ impl<'a, W: Write> Boot<'a, W> {
         let name = |part: &Option<String>| part.clone().unwrap_or_else(|| "?".into());
         let what = format!("{}/{}", name(&self.status.environment), name(&self.status.role));
         match &self.status.error {
+            None if self.status.state == State::Rebooting => {
+                format!("bootstrap-agent: {what} reboots after {seconds:.1} s, and goes on after that")
+            }
             None => format!(
                 "bootstrap-agent: {what} is up after {seconds:.1} s ({} AWS requests, {} metadata requests)",
                 self.status.requests.aws, self.status.requests.metadata
@@ -463,29 +487,4 @@ fn digest(user_data: &[u8]) -> String {
     hash.update(user_data);
     hash.update(&manifest);
     recipes::op::hex(&hash.finalize())
-}
-
-/// An error with all its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
-impl BootError {
-    fn new(step: &'static str, message: impl Into<String>) -> Self {
-        Self { step, message: message.into(), help: None }
-    }
-
-    fn of_metadata(step: &'static str, error: &crate::source::instance::MetadataError) -> Self {
-        Self { step, message: chain(error), help: error.advice().map(str::to_owned) }
-    }
-
-    fn of_run(error: &RunError) -> Self {
-        let Event::RunFailed { resource, error: message, at, help } = error.event() else {
-            return Self::new("converge", error.to_string());
-        };
-        let place = at.map_or_else(String::new, |at| format!(" ({at})"));
-        let resource = resource.map_or_else(String::new, |resource| format!("{resource}: "));
-        Self { step: "converge", message: format!("{resource}{message}{place}"), help }
-    }
 }

@@ -51,8 +51,9 @@ impl<W: Write> Reporter<W> {
         }
         if let (Format::Human, Event::RunFinished { summary }) = (self.format, event) {
             let seconds = self.started.elapsed().as_secs_f64();
+            let done = if summary.rebooting { "Until the reboot" } else { "Done" };
             self.line(&format!(
-                "Done: {} changed, {} unchanged, {} handlers, in {seconds:.1} s.",
+                "{done}: {} changed, {} unchanged, {} handlers, in {seconds:.1} s.",
                 summary.changed, summary.unchanged, summary.handlers
             ));
         }
@@ -73,6 +74,7 @@ fn human(event: &Event) -> Option<String> {
         }
         Event::Output { line, .. } => Some(format!("    | {line}")),
         Event::ResourceFinished { resource, outcome: Outcome::Changed } => Some(format!("ok: {resource}")),
+        Event::Rebooting { .. } => Some("rebooting; the run goes on after that".into()),
         Event::Committed { paths } if *paths > 0 => Some(format!("{paths} paths put in place together")),
         // A failure is printed by whoever started the run, with its place.
         Event::RunStarted { .. }

@@ -59,6 +59,8 @@ pub enum State {
     Running,
     /// All files are in place: services that need it may start.
     Committed,
+    /// The host is about to reboot, and the run of the next boot goes on.
+    Rebooting,
     /// The host is up.
     Done,
     /// The host must not serve.

@@ -38,7 +38,7 @@ pub struct FetchError {
 }
 
 /// What a secret is replaced by where it could be seen.
-pub const MASK: &str = "(secret)";
+pub use recipes::template::MASK;
 
 /// A fetched value before it is in its place in the tree of values.
 pub struct Leaf(Json);

@@ -7,8 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
@@ -16,8 +15,8 @@ use sha2::{Digest, Sha256};
 
 use crate::check::Check;
 use crate::error::{Problem, Problems};
+use crate::loader::Loader;
 use crate::op::hex;
-use crate::recipe::Recipe;
 use crate::resolve::{RecipeUse, Resolved, resolve};
 use crate::system::{Host, Mode};
 use crate::template::Scope;
@@ -38,6 +37,9 @@ pub struct Manifest {
     pub mode: Mode,
     /// What is applied, in order.
     pub recipes: Vec<Entry>,
+    /// Where the recipes were written that these include, by their names, for messages.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub included: BTreeMap<String, String>,
     /// What must be seen afterwards.
     pub checks: Vec<Check>,
     /// The units that start only when it has been applied.
@@ -74,8 +76,8 @@ pub struct Bundle {
 pub struct Contents<'a> {
     /// What a run of it is for.
     pub mode: Mode,
-    /// What is applied, in order, each with where it was written.
-    pub uses: &'a [(RecipeUse, String)],
+    /// What is applied, in order.
+    pub uses: &'a [RecipeUse],
     /// What must be seen afterwards.
     pub checks: &'a [Check],
     /// The units that start only when it has been applied.
@@ -89,22 +91,27 @@ pub struct Contents<'a> {
 pub fn pack(contents: &Contents<'_>) -> Result<BTreeMap<String, Vec<u8>>, Problem> {
     let mut files = BTreeMap::new();
     let mut recipes = Vec::new();
-    for (used, origin) in contents.uses {
-        let name = &used.recipe.name;
-        for (path, bytes) in used.recipe.all_files()? {
-            files.insert(format!("recipes/{name}/{path}"), bytes);
+    let mut included = BTreeMap::new();
+    for used in contents.uses {
+        for (name, recipe) in used.recipe.all() {
+            for (path, bytes) in recipe.all_files()? {
+                files.insert(format!("recipes/{name}/{path}"), bytes);
+            }
+            included.insert(name.to_owned(), recipe.origin.clone());
         }
         recipes.push(Entry {
-            recipe: name.clone(),
-            origin: origin.clone(),
+            recipe: used.recipe.name.clone(),
+            origin: used.recipe.origin.clone(),
             inputs: used.inputs.clone(),
             stage: used.stage,
         });
     }
+    included.retain(|name, _| !recipes.iter().any(|entry: &Entry| entry.recipe == *name));
     let manifest = Manifest {
         schema: SCHEMA,
         mode: contents.mode,
         recipes,
+        included,
         checks: contents.checks.to_vec(),
         services: contents.services.to_vec(),
         files: files.iter().map(|(path, bytes)| (path.clone(), sha256(bytes))).collect(),
@@ -145,16 +152,17 @@ impl Bundle {
             }
         }
         let mut problems = Problems::new();
-        let mut recipes: BTreeMap<&str, Option<Arc<Recipe>>> = BTreeMap::new();
+        let entries = manifest.recipes.iter().map(|entry| (&entry.recipe, &entry.origin));
+        let origins: BTreeMap<&String, &String> = manifest.included.iter().chain(entries).collect();
+        let find = |name: &str| match origins.get(&name.to_owned()) {
+            Some(origin) => Ok((folder.join("recipes").join(name), (*origin).clone())),
+            None => Err(Problem::new(format!("the bundle has no recipe `{name}`"))),
+        };
+        let mut loader = Loader::new(&find);
         let mut uses = Vec::new();
         for entry in &manifest.recipes {
-            let recipe = recipes.entry(&entry.recipe).or_insert_with(|| {
-                let folder: PathBuf = folder.join("recipes").join(&entry.recipe);
-                problems.keep(Recipe::load(&folder, &entry.origin)).map(Arc::new)
-            });
-            if let Some(recipe) = recipe {
-                let (recipe, inputs, stage) = (Arc::clone(recipe), entry.inputs.clone(), entry.stage);
-                uses.push(RecipeUse { recipe, inputs, stage });
+            if let Some(recipe) = problems.keep(loader.load(&entry.recipe, None)) {
+                uses.push(RecipeUse { recipe, inputs: entry.inputs.clone(), stage: entry.stage, at: None });
             }
         }
         problems.unless_any(())?;
@@ -213,9 +221,9 @@ resources:
 ",
         )
         .template("a.tera", "{{ facts.os.id }}\n");
-        let recipe = Arc::new(example.load().expect("valid"));
+        let recipe = example.load().expect("valid");
         let inputs = Map::from_iter([("name".to_owned(), Json::from("motd"))]);
-        let uses = [(RecipeUse { recipe, inputs, stage: 0 }, "library/example".to_owned())];
+        let uses = [RecipeUse { recipe, inputs, stage: 0, at: None }];
         let contents = Contents { mode: Mode::Bake, uses: &uses, checks: &[], services: &[] };
         pack(&contents).expect("packed")
     }
@@ -239,7 +247,7 @@ resources:
         assert_eq!(ids, ["example: template /etc/motd"]);
         assert_eq!(
             resolved.resources().next().map(|step| step.at.to_string()).as_deref(),
-            Some("library/example/recipe.yaml:4:5")
+            Some("example/recipe.yaml:4:5")
         );
         assert_eq!(packed(), packed(), "the same contents are the same bytes");
     }

@@ -6,8 +6,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use similar::TextDiff;
 
+use crate::duration::Span;
 use crate::op::{
-    Before, Checkout, Content, Download, Op, PackageRequest, UnitAction, UserRequest, WriteFile,
+    Before, Checkout, Content, Download, Input, Op, PackageRequest, UnitAction, Unpack, Unpacking,
+    UserRequest, WriteFile,
 };
 use crate::system::{Attributes, Why};
 
@@ -120,6 +122,7 @@ impl From<&Op> for Change {
             Op::Remove { path, directory: true } => {
                 Self::new(Remove, format!("remove {} and everything in it", path.display()))
             }
+            Op::Unpack(unpacked) => unpack(unpacked),
             Op::InstallPackages { packages } => {
                 let names: Vec<String> = packages
                     .iter()
@@ -157,7 +160,17 @@ impl From<&Op> for Change {
                 Update,
                 format!("set {key} = {value} in the kernel (is {})", before.as_deref().unwrap_or("unset")),
             ),
-            Op::Run(command) => Self::new(Run, format!("run {command}")),
+            Op::Reboot => Self::new(Run, "reboot the host, and go on after that"),
+            Op::WaitFor { condition, within } => {
+                Self::new(Run, format!("wait until {condition}, at most {}", Span(*within)))
+            }
+            Op::Run(command) => match &command.input {
+                Input::Script { text, .. } => {
+                    let interpreter = command.argv.split_last().map_or(&[][..], |(_, words)| words).join(" ");
+                    Self::new(Run, format!("run {command} ({interpreter}, {})", size(text)))
+                }
+                Input::Nothing | Input::Text(_) => Self::new(Run, format!("run {command}")),
+            },
         }
     }
 }
@@ -165,8 +178,7 @@ impl From<&Op> for Change {
 fn write_file(write: &WriteFile) -> Change {
     let path = write.path.display();
     let (attributes, content) = (&write.attributes, &write.content);
-    let size =
-        format!("{}{} bytes", if content.is_secret() { "secret, " } else { "" }, content.bytes().len());
+    let size = size(content);
     match &write.before {
         Before::Absent => Change {
             kind: ChangeKind::Create,
@@ -194,6 +206,10 @@ fn write_file(write: &WriteFile) -> Change {
     }
 }
 
+fn size(content: &Content) -> String {
+    format!("{}{} bytes", if content.is_secret() { "secret, " } else { "" }, content.bytes().len())
+}
+
 /// A diff longer than this is not read by anybody; the plan then says how long the file is.
 const LONGEST_DIFF: usize = 64 * 1024;
 
@@ -209,6 +225,28 @@ fn diff(path: &Path, before: Option<&Content>, after: &Content) -> Option<String
     let old_name = if before.is_some() { path.display().to_string() } else { "/dev/null".into() };
     let diff = TextDiff::from_lines(old, new);
     Some(diff.unified_diff().header(&old_name, &path.display().to_string()).to_string())
+}
+
+/// Of more paths nobody reads each; the plan then counts the rest.
+const MOST_PATHS: usize = 20;
+
+fn unpack(Unpack { archive, path, changes, unchanged, .. }: &Unpack) -> Change {
+    let created = changes.values().filter(|what| **what == Unpacking::Create).count();
+    let counts = [(created, "new"), (changes.len() - created, "changed"), (*unchanged, "unchanged")];
+    let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    let counts = counts.collect::<Vec<_>>().join(", ");
+    let mut list: String = changes
+        .iter()
+        .take(MOST_PATHS)
+        .map(|(path, what)| {
+            format!("{} {}\n", if *what == Unpacking::Create { '+' } else { '~' }, path.display())
+        })
+        .collect();
+    if changes.len() > MOST_PATHS {
+        list.push_str(&format!("and {} more\n", changes.len() - MOST_PATHS));
+    }
+    let kind = if created == changes.len() { ChangeKind::Create } else { ChangeKind::Update };
+    Change { kind, summary: format!("unpack {archive} into {} ({counts})", path.display()), diff: Some(list) }
 }
 
 fn number(id: Option<u32>) -> String {
@@ -247,8 +285,11 @@ fn unit(name: &str, action: UnitAction) -> Change {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::op::{Command, Upgrades};
+    use crate::system::condition::Condition;
 
     fn attributes() -> Attributes {
         Attributes { owner: "root".into(), group: "root".into(), mode: 0o644 }
@@ -330,6 +371,11 @@ mod tests {
                 before: Some("60".into()),
             },
             Op::Run(Command::new(["true"])),
+            Op::Reboot,
+            Op::WaitFor {
+                condition: Condition::Exists("/run/app.sock".into()),
+                within: Duration::from_secs(30),
+            },
         ]
         .iter()
         .map(|op| Change::from(op).to_string())
@@ -349,6 +395,8 @@ mod tests {
         + enable nginx.service
         ~ set vm.swappiness = 1 in the kernel (is 60)
         > run true
+        > reboot the host, and go on after that
+        > wait until /run/app.sock exists, at most 30s
         ");
     }
 }

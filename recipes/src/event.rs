@@ -42,7 +42,12 @@ pub enum Event {
         /// How many paths.
         paths: usize,
     },
-    /// Everything is true.
+    /// The host is about to be booted anew, and the run to end; the next one goes on.
+    Rebooting {
+        /// The id of the resource that it is for.
+        resource: String,
+    },
+    /// Everything is true, or will be when the host has booted anew and a run has gone on.
     RunFinished {
         /// The counts.
         summary: Summary,
@@ -79,4 +84,7 @@ pub struct Summary {
     pub changed: usize,
     /// Handlers that ran.
     pub handlers: usize,
+    /// Whether the run ended to have the host booted anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rebooting: bool,
 }

@@ -256,6 +256,21 @@ const VARIANTS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "archive",
+        &[
+            "path: /srv/unpacked, source: a.tar",
+            "path: /srv/unpacked, source: a.tar, strip_components: 1, owner: have",
+        ],
+    ),
+    (
+        "yaml",
+        &[
+            "path: /etc/x.yaml, key: a.b, value: 1, create: true",
+            "path: /etc/x.yaml, key: a.b, value: [x], create: true",
+            "path: /etc/x.yaml, key: a.b, state: absent",
+        ],
+    ),
+    (
         "permissions",
         &["path: /srv/tree, file_mode: \"0640\"", "path: /srv/tree, file_mode: \"0600\", owner: have"],
     ),
@@ -271,6 +286,21 @@ const VARIANTS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "script",
+        &[
+            "content: \"#!/bin/sh\\nmake 0\", creates: /run/made0",
+            "content: x, interpreter: make, creates: /etc",
+        ],
+    ),
+    (
+        "swap",
+        &[
+            "path: /srv/swap, size: 1M",
+            "path: /srv/swap, size: 1M, priority: 1",
+            "path: /srv/swap, state: absent",
+        ],
+    ),
+    (
         "sudo",
         &[
             "name: ops, groups: [have], commands: [ALL]",
@@ -278,6 +308,8 @@ const VARIANTS: &[(&str, &[&str])] = &[
             "name: ops, state: absent",
         ],
     ),
+    ("reboot", &["if_exists: /run/reboot-required"]),
+    ("wait_for", &["path: /etc", "path: /nowhere, state: absent"]),
     (
         "systemd_unit",
         &[

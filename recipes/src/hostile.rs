@@ -12,6 +12,7 @@ use crate::load::{self, MAXIMUM_BYTES};
 use crate::node::Node;
 use crate::source::Source;
 use crate::system::accounts::Accounts;
+use crate::system::linux::package::hostile::{RPM_DATABASE, parse_rpm_database, parse_text};
 use crate::template::{Scope, Templates, condition, render};
 
 /// What a text of a megabyte may take on a slow machine with a program that is not optimised. What is not
@@ -150,5 +151,33 @@ proptest! {
     fn anything_is_passwd_and_group(passwd in "([:,\na-c0-9+é]|x:|:0|\\PC){0,80}", group in "([:,\na-c0-9+]|x:|:0|\\PC){0,80}") {
         let accounts = Accounts::parse(&passwd, &group);
         let _ = (accounts.uid("a"), accounts.gid("a"), accounts.user("a"), accounts.group("a"));
+    }
+
+    #[test]
+    fn anything_is_what_package_managers_say(
+        text in "(Inst |Remv | \\(|\\)|\\[|Installing:|Removing:|Upgrading:| a noarch 1-2 r 1 k|Package: |\t|[a-c0-9.:!#*-]|\\PC|\n| ){0,60}",
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+    ) {
+        parse_text(&text);
+        parse_text(&String::from_utf8_lossy(&bytes));
+    }
+
+    /// A real one, with bytes changed and its end cut off.
+    #[test]
+    fn a_damaged_database_of_rpm_is_read_or_a_problem(
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..40),
+        length in any::<prop::sample::Index>(),
+        is_cut in any::<bool>(),
+    ) {
+        let mut bytes = RPM_DATABASE.to_vec();
+        for (at, byte) in changes {
+            // The first 16 bytes say that it is a database: without them nothing else is looked at.
+            let at = 16 + at.index(bytes.len() - 16);
+            bytes[at] = byte;
+        }
+        if is_cut {
+            bytes.truncate(length.index(bytes.len()));
+        }
+        soon(|| parse_rpm_database(&bytes));
     }
 }

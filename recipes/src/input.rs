@@ -22,6 +22,8 @@ pub struct Input {
     pub kind: Kind,
     /// The value when none is given; without it the input is required.
     pub default: Option<Node>,
+    /// Whether its value is a secret, wherever it comes from.
+    pub secret: bool,
     /// Where it is declared.
     pub at: Location,
 }
@@ -68,8 +70,18 @@ enum TypeName {
     Map,
 }
 
-const FIELDS: [&str; 9] =
-    ["type", "description", "default", "enum", "pattern", "minimum", "maximum", "items", "properties"];
+const FIELDS: [&str; 10] = [
+    "type",
+    "description",
+    "default",
+    "enum",
+    "pattern",
+    "secret",
+    "minimum",
+    "maximum",
+    "items",
+    "properties",
+];
 
 impl Input {
     /// Reads the declarations under `inputs:`.
@@ -125,8 +137,20 @@ impl Input {
                 TypeName::Map => Kind::Map { properties: field("properties").map(Self::list).transpose()? },
             },
             default: field("default").cloned(),
+            secret: field("secret").map(from_node).transpose()?.unwrap_or_default(),
             at: key.at.clone(),
         };
+        if input.secret
+            && let Some(default) = &input.default
+        {
+            return Err(Problem::new(format!(
+                "the input `{}` is secret, so it has no `default`",
+                input.name
+            ))
+            .at(&default.at)
+            .help("what is written in a recipe is no secret; it is given by an `include` at boot")
+            .into());
+        }
         if let Some(default) = &input.default {
             input.check(default)?;
         }
@@ -147,6 +171,9 @@ impl Input {
             Kind::String { one_of, pattern } => {
                 let text: String = from_node(given).map_err(typed)?;
                 if !one_of.is_empty() && !one_of.contains(&text) {
+                    if self.secret {
+                        return Err(out("is none of the values it may have".into()));
+                    }
                     let valid: Vec<&str> = one_of.iter().map(String::as_str).collect();
                     let problem = Problem::new(format!("`{name}` cannot be `{text}`")).at(&given.at);
                     return Err(problem.help(did_you_mean(&text, &valid)).into());
@@ -154,6 +181,9 @@ impl Input {
                 if let Some(pattern) = pattern
                     && !pattern.is_match(&text)
                 {
+                    if self.secret {
+                        return Err(out("does not match its `pattern`".into()));
+                    }
                     let pattern = pattern.as_str().trim_start_matches("^(?:").trim_end_matches(")$");
                     return Err(out(format!("is `{text}`, which does not match `{pattern}`")));
                 }
@@ -164,6 +194,9 @@ impl Input {
                 if minimum.is_some_and(|minimum| number < minimum)
                     || maximum.is_some_and(|maximum| number > maximum)
                 {
+                    if self.secret {
+                        return Err(out("is out of range".into()));
+                    }
                     return Err(out(format!("{number} is out of range ({})", range(*minimum, *maximum))));
                 }
                 Ok(Json::from(number))
@@ -227,7 +260,7 @@ pub fn resolve(
 
 fn belongs_to(field: &str) -> Option<TypeName> {
     match field {
-        "enum" | "pattern" => Some(TypeName::String),
+        "enum" | "pattern" | "secret" => Some(TypeName::String),
         "minimum" | "maximum" => Some(TypeName::Integer),
         "items" => Some(TypeName::List),
         "properties" => Some(TypeName::Map),
@@ -339,6 +372,6 @@ labels: { type: map, default: {} }
         insta::assert_snapshot!(problems_of("a: { type: integer, default: 0, minimum: 1 }"), @"i.yaml:1:30: `a` 0 is out of range (at least 1)");
         insta::assert_snapshot!(problems_of("a: { type: string, minimum: 1 }"), @"i.yaml:1:20: `minimum` does not go with `type: string`; it goes with `type: integer`");
         insta::assert_snapshot!(problems_of("a: { type: string, pattern: '(' }"), @"i.yaml:1:29: `pattern` is not a valid regular expression: unclosed group");
-        insta::assert_snapshot!(problems_of("a: { type: string, defualt: x }"), @"i.yaml:1:20: unknown field `defualt` in an input; did you mean `default`? valid are `type`, `description`, `default`, `enum`, `pattern`, `minimum`, `maximum`, `items` and `properties`");
+        insta::assert_snapshot!(problems_of("a: { type: string, defualt: x }"), @"i.yaml:1:20: unknown field `defualt` in an input; did you mean `default`? valid are `type`, `description`, `default`, `enum`, `pattern`, `secret`, `minimum`, `maximum`, `items` and `properties`");
     }
 }

@@ -12,7 +12,6 @@
 //! Used by itself, on a folder that looks like a small host:
 //!
 //! ```
-//! use std::sync::Arc;
 //! use recipes::bundle::with_facts;
 //! use recipes::plan::{Guards, plan};
 //! use recipes::recipe::Recipe;
@@ -35,7 +34,7 @@
 //! # std::fs::write(folder.path().join("greeting/recipe.yaml"), format!("resources:\n  - file: {{ path: /etc/motd, content: \"hello\\n\", owner: \"{owner}\", group: \"{group}\" }}\n"))?;
 //! // recipes/greeting/recipe.yaml: resources: [ { file: { path: /etc/motd, content: "hello\n" } } ]
 //! let recipe = Recipe::load(&folder.path().join("greeting"), "greeting").map_err(|problems| problems.to_string())?;
-//! let uses = [RecipeUse { recipe: Arc::new(recipe), inputs: Map::new(), stage: 0 }];
+//! let uses = [RecipeUse { recipe, inputs: Map::new(), stage: 0, at: None }];
 //!
 //! let mut machine = Linux::open(root.path(), Mode::Live)?;
 //! let scope = with_facts(&Scope::new(Map::new()), machine.host());
@@ -53,20 +52,26 @@
 //! ```
 
 pub mod ahead;
+mod archive;
 pub mod bundle;
 pub mod change;
 pub mod check;
+mod contradictions;
+pub mod declaration;
 pub mod duration;
 pub mod error;
 pub mod event;
 pub mod from_node;
 pub mod input;
+mod installations;
 pub mod load;
+pub mod loader;
 pub mod node;
 pub mod op;
 mod order;
 pub mod plan;
 pub mod recipe;
+mod registered;
 pub mod resolve;
 pub mod resource;
 pub mod run;
@@ -81,6 +86,8 @@ pub mod words;
 mod generated;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod language;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -238,6 +238,7 @@ mod tests {
         insta::assert_snapshot!(problem_of("a: !foo x\n"), @"test.yaml:1:9: unsupported tag `!foo`");
         insta::assert_snapshot!(problem_of("a: [1\nb: 2"), @"test.yaml:2:2: illegal placement of ':' indicator");
         insta::assert_snapshot!(problem_of("a: \t\n\tb"), @"test.yaml:2:2: tabs disallowed within this context (block indentation)");
+        insta::assert_snapshot!(problem_of("a: .nan"), @"test.yaml:1:4: non-finite float `.nan` rejected by the configured policy");
         insta::assert_snapshot!(problem_of("a: b\0"), @"test.yaml:1:5: NUL is not valid in YAML");
         insta::assert_snapshot!(problem_of("? [a]\n: b\n"), @"test.yaml:1:3: a key has to be a string");
         insta::assert_snapshot!(problem_of("a: *b\n"), @"test.yaml:1:4: alias references unknown anchor");

@@ -5,14 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::system::Attributes;
+use crate::system::condition::Condition;
 use crate::url::HttpsUrl;
 
 /// One change to a host.
@@ -56,6 +57,8 @@ pub enum Op {
     Download(Download),
     /// Puts the files of a commit of a git repository in place, all at once.
     Checkout(Checkout),
+    /// Unpacks what an archive has and the host has not, each file whole or not at all.
+    Unpack(Unpack),
     /// Installs packages in one transaction.
     InstallPackages {
         /// Which.
@@ -128,8 +131,17 @@ pub enum Op {
         /// The value it has.
         before: Option<String>,
     },
+    /// Boots the host anew.
+    Reboot,
     /// Runs a program.
     Run(Command),
+    /// Waits until something holds that other programs bring about.
+    WaitFor {
+        /// What.
+        condition: Condition,
+        /// How long it may take.
+        within: Duration,
+    },
 }
 
 /// A file as it shall be.
@@ -194,6 +206,60 @@ pub(crate) fn staged_path(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.staged"))
 }
 
+/// An archive as it shall be unpacked. What is in it is read when the operation is performed, so that it is
+/// never in memory as a whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unpack {
+    /// What is unpacked.
+    pub archive: Archive,
+    /// The folder that it is unpacked into.
+    pub path: PathBuf,
+    /// How many names at the start of each path in the archive are left out.
+    pub strip_components: usize,
+    /// The owner of all that is in it.
+    pub owner: String,
+    /// The group of all that is in it.
+    pub group: String,
+    /// What is done at each path below the folder that is not as in the archive.
+    pub changes: BTreeMap<PathBuf, Unpacking>,
+    /// How many paths are as in the archive already.
+    pub unchanged: usize,
+}
+
+/// Where an archive is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Archive {
+    /// In the recipe.
+    Content {
+        /// What it is called there.
+        name: String,
+        /// Its bytes.
+        content: Content,
+    },
+    /// On the host.
+    File(PathBuf),
+}
+
+impl fmt::Display for Archive {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Content { name, .. } => formatter.write_str(name),
+            Self::File(path) => path.display().fmt(formatter),
+        }
+    }
+}
+
+/// What is done at a path that an archive has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unpacking {
+    /// It is made.
+    Create,
+    /// It takes the place of what is there.
+    Replace,
+    /// It gets owner, group and mode.
+    SetAttributes,
+}
+
 /// What a write replaces.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Before {
@@ -233,6 +299,11 @@ impl Content {
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The bytes, to be read in pieces; they are not copied.
+    pub(crate) fn reader(&self) -> Cursor<Arc<[u8]>> {
+        Cursor::new(Arc::clone(&self.bytes))
     }
 
     /// Whether they must never be shown.
@@ -332,7 +403,7 @@ pub enum UnitAction {
 }
 
 /// A program to run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
     /// The program and its arguments. No shell reads them.
     pub argv: Vec<String>,
@@ -344,10 +415,32 @@ pub struct Command {
     pub user: Option<String>,
     /// How long it may run.
     pub timeout: Duration,
+    /// What it reads.
+    pub input: Input,
+    /// The exit codes that count as success.
+    pub success_codes: Vec<u8>,
+    /// Whether what it prints is kept out of events, logs and errors.
+    pub sensitive: bool,
+}
+
+/// What a program reads on its standard input. It is in memory only, under no name in a file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Nothing.
+    Nothing,
+    /// This text.
+    Text(Content),
+    /// Nothing; but who opens `/dev/stdin`, the last argument, finds a script.
+    Script {
+        /// What it is called in plans and errors.
+        name: String,
+        /// The script.
+        text: Content,
+    },
 }
 
 impl Command {
-    /// A program with arguments, as root, in `/`, with five minutes.
+    /// A program with arguments, as root, in `/`, with five minutes and no input.
     pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
         Self {
             argv: argv.into_iter().map(Into::into).collect(),
@@ -355,13 +448,19 @@ impl Command {
             directory: None,
             user: None,
             timeout: Duration::from_mins(5),
+            input: Input::Nothing,
+            success_codes: vec![0],
+            sensitive: false,
         }
     }
 }
 
 impl fmt::Display for Command {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.argv.join(" "))
+        match &self.input {
+            Input::Script { name, .. } => write!(formatter, "script {name}"),
+            Input::Nothing | Input::Text(_) => formatter.write_str(&self.argv.join(" ")),
+        }
     }
 }
 

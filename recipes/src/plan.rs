@@ -8,8 +8,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::change::{Change, ChangeKind};
+use crate::installations::Installations;
 use crate::op::{Op, UnitAction};
-use crate::resolve::{Resolved, ResolvedRecipe, Step};
+use crate::resolve::{Resolved, Step};
 use crate::resource::SECRET_FILES;
 use crate::run::RunError;
 use crate::system::simulated::Simulated;
@@ -34,9 +35,9 @@ pub struct PlanItem {
 /// Whether a plan runs the `unless` and `onlyif` of commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guards {
-    /// It does not: a dry run executes nothing that somebody else wrote.
+    /// It does not: their answers are unknown.
     Skip,
-    /// It does, as long as nothing that would change comes before: to prove that nothing is left to do.
+    /// It does, where they cannot write, as long as nothing that would change comes before.
     Run,
 }
 
@@ -58,39 +59,63 @@ pub fn plan_with_pending(
     guards: Guards,
     pending: &[String],
 ) -> Result<Plan, RunError> {
+    Ok(planned(resolved, facts, guards, pending)?.0)
+}
+
+/// The same, and what comes with the packages that are installed. If there are any, the package manager is
+/// asked once, of the package lists at hand.
+///
+/// # Errors
+/// The first resource that apply would fail at.
+pub fn plan_with_transaction(
+    resolved: &Resolved,
+    facts: &dyn Facts,
+    guards: Guards,
+    pending: &[String],
+) -> Result<Plan, RunError> {
+    let (mut plan, installations) = planned(resolved, facts, guards, pending)?;
+    installations.tell(&mut plan, facts);
+    Ok(plan)
+}
+
+fn planned(
+    resolved: &Resolved,
+    facts: &dyn Facts,
+    guards: Guards,
+    pending: &[String],
+) -> Result<(Plan, Installations), RunError> {
     let mut plan = Plan::default();
     let mut simulated = Simulated::over(facts, guards);
+    let mut notified: Vec<&str> = pending.iter().map(String::as_str).collect();
+    let mut installations = Installations::default();
     for recipe in &resolved.recipes {
-        let mut notified: Vec<&str> = Vec::new();
         for step in &recipe.resources {
-            let changes = foresee(step, &mut simulated)?;
+            let (ops, changes) = foresee(step, &mut simulated)?;
+            installations.note(plan.items.len(), &ops);
             if !changes.is_empty() {
                 notified.extend(step.notify.iter().map(String::as_str));
             }
             plan.items.push(PlanItem { resource: step.id.clone(), changes });
         }
-        for (name, step) in &recipe.handlers {
-            if notified.contains(&name.as_str()) || pending.contains(&handler_id(recipe, name)) {
-                let changes = foresee(step, &mut simulated)?;
+        for (id, step) in &recipe.handlers {
+            if notified.contains(&id.as_str()) {
+                let (_, changes) = foresee(step, &mut simulated)?;
                 if !changes.is_empty() {
                     plan.items.push(PlanItem { resource: step.id.clone(), changes });
                 }
             }
         }
     }
-    Ok(plan)
+    Ok((plan, installations))
 }
 
-/// How a handler is remembered on a host.
-pub(crate) fn handler_id(recipe: &ResolvedRecipe, handler: &str) -> String {
-    format!("{}/{handler}", recipe.name)
-}
-
-fn foresee(step: &Step, simulated: &mut Simulated<'_>) -> Result<Vec<Change>, RunError> {
+/// What would be done, as far as it is known, and how it is shown.
+fn foresee(step: &Step, simulated: &mut Simulated<'_>) -> Result<(Vec<Op>, Vec<Change>), RunError> {
     let why = match step.resource.plan(simulated) {
         Ok(ops) => {
             ops.iter().for_each(|op| simulated.foresee(op));
-            return Ok(ops.iter().map(Change::from).collect());
+            let changes = ops.iter().map(Change::from).collect();
+            return Ok((ops, changes));
         }
         Err(PlanError::Unknown(why)) => why,
         Err(error) => return Err(RunError::planning(step, error)),
@@ -102,11 +127,12 @@ fn foresee(step: &Step, simulated: &mut Simulated<'_>) -> Result<Vec<Change>, Ru
     match planned {
         Ok(ops) if !ops.is_empty() => {
             ops.iter().for_each(|op| simulated.foresee(op));
-            Ok(ops.iter().map(|op| Change::from(op).unless(&why)).collect())
+            let changes = ops.iter().map(|op| Change::from(op).unless(&why)).collect();
+            Ok((ops, changes))
         }
         _ => {
             simulated.foresee_unknown(&format!("`{}`", step.id));
-            Ok(vec![Change::unknown(&why)])
+            Ok((Vec::new(), vec![Change::unknown(&why)]))
         }
     }
 }
@@ -153,7 +179,7 @@ impl fmt::Display for Plan {
 pub(crate) fn is_foundation(op: &Op) -> bool {
     // Where packages come from has to be there before they are installed.
     if let Some(path) = op.path()
-        && is_of_apt(path)
+        && is_of_package_manager(path)
     {
         return true;
     }
@@ -170,20 +196,22 @@ pub(crate) fn is_foundation(op: &Op) -> bool {
     )
 }
 
-/// Whether what is at a path tells apt where packages come from, which it may take, and how. Credentials for
-/// it are secrets, which a live host keeps elsewhere.
-pub(crate) fn is_of_apt(path: &Path) -> bool {
+/// Whether what is at a path tells the package manager where packages come from, which it may take, and how.
+/// Credentials for it are secrets, which a live host keeps elsewhere.
+pub(crate) fn is_of_package_manager(path: &Path) -> bool {
     let path =
         path.strip_prefix(SECRET_FILES).map_or_else(|_| path.to_owned(), |rest| Path::new("/").join(rest));
-    path.starts_with("/etc/apt")
+    let folders = ["/etc/apt", "/etc/yum.repos.d", "/etc/dnf", "/etc/pki/rpm-gpg"];
+    folders.iter().any(|folder| path.starts_with(folder))
 }
 
 /// Whether what comes after an operation may be about what only performing it makes: a command may make
-/// anything, and a file system that is mounted covers what was at its path.
+/// anything, so may an archive, what is waited for may bring anything, a boot empties `/run`, and a file system
+/// that is mounted covers what was at its path.
 pub(crate) fn is_barrier(op: &Op) -> bool {
     match op {
         // What is in a checkout is known as little as what a command makes.
-        Op::Run(_) | Op::Checkout(_) => true,
+        Op::Run(_) | Op::Unpack(_) | Op::Checkout(_) | Op::WaitFor { .. } | Op::Reboot => true,
         Op::Unit { name, action: UnitAction::Start } => {
             name.rsplit_once('.').is_some_and(|(_, suffix)| suffix == "mount")
         }

@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::ValueTree;
+use tar::EntryType::{Regular, Symlink};
 
+use crate::archive::samples;
 use crate::change::{Change, ChangeKind};
 use crate::generated::{Generated, recipe, text};
 use crate::op::{Before, Content, Op, Upgrades, UserRequest, WriteFile};
@@ -31,6 +33,7 @@ fn example(resources: &[(Generated, bool)]) -> Example {
     text += "handlers:\n  reload: { service: { name: handled, state: reloaded } }\n";
     Example::recipe(&text)
         .file("key.asc", KEY)
+        .bytes("a.tar", &samples::tar(&[(Regular, "a/b", "x"), (Symlink, "a/c", "b")]))
         .template("open.tera", "{{ inputs.word }} {{ facts.arch }}\n")
         .template("secret.tera", "p={{ secrets.password }}\n")
         .secret("hunter2")
@@ -106,6 +109,13 @@ fn host(bakes: bool, lines: &[String]) -> Fake {
         fake.file(&format!("/srv/keep/{name}.deb"), &format!("Package: local\nVersion: {version}\n"));
         fake.serves(&format!("https://a.b/{name}"), name);
     }
+    fake.command_makes(&["/bin/sh", "/dev/stdin"], vec![write("/run/made0", "")]);
+    let page = format!("{}SWAPSPACE2", "\0".repeat(4086));
+    let mut swap = write("/srv/swap", &(page + &"\0".repeat((1 << 20) - 4096)));
+    if let Op::WriteFile(write) = &mut swap {
+        write.attributes.mode = 0o600;
+    }
+    fake.command_makes(&["mkswap", "/srv/swap"], vec![swap]);
     fake.can_upgrade("q0", Upgrades::Security);
     fake.can_upgrade("q1", Upgrades::All);
     fake.apply(&Op::SetKernelParameter { key: "net.key0".into(), value: "1".into(), before: None });

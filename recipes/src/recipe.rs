@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
+use crate::declaration::{Declaration, Wanted, What};
 use crate::error::{Problem, Problems, did_you_mean};
 use crate::input::Input;
 use crate::load;
+use crate::loader::Loader;
 use crate::node::{Key, Node, Value};
-use crate::resource::{KINDS, Kind};
-use crate::source::Location;
 use crate::template::Templates;
 
 /// A recipe, checked as far as it can be without values.
@@ -22,40 +23,43 @@ pub struct Recipe {
     pub description: String,
     /// What it can be told.
     pub inputs: Vec<Input>,
+    /// Where it is, as messages show it.
+    pub origin: String,
+    pub(crate) vars: Vec<(Key, Node)>,
     pub(crate) resources: Vec<Declaration>,
     pub(crate) handlers: Vec<(Key, Declaration)>,
+    pub(crate) on_error: Vec<Declaration>,
+    pub(crate) included: BTreeMap<String, Arc<Recipe>>,
     templates: Templates,
     folder: PathBuf,
 }
 
-/// A resource as it is written, with its strings not rendered yet.
-#[derive(Debug)]
-pub(crate) struct Declaration {
-    pub(crate) kind: &'static Kind,
-    /// The value under the kind.
-    pub(crate) fields: Node,
-    pub(crate) name: Option<Node>,
-    pub(crate) when: Option<Node>,
-    pub(crate) for_each: Option<Node>,
-    pub(crate) notify: Vec<Node>,
-    pub(crate) after: Vec<Node>,
-    pub(crate) at: Location,
-}
-
-const FIELDS: [&str; 4] = ["description", "inputs", "resources", "handlers"];
-
-/// The keys that every resource may have beside its kind.
-const COMMON: [&str; 5] = ["name", "when", "for_each", "notify", "after"];
+const FIELDS: [&str; 6] = ["description", "inputs", "vars", "resources", "handlers", "on_error"];
 
 /// A file of a recipe longer than this belongs into a package or a download.
 const LONGEST_FILE: u64 = 64 * 1024 * 1024;
 
 impl Recipe {
-    /// Reads a recipe's folder. `shown` is the folder's path in messages.
+    /// Reads a recipe's folder, and the recipes that it includes from beside it. `shown` is the folder's path
+    /// in messages. To look for recipes elsewhere, there is [`Loader`](crate::loader::Loader).
     ///
     /// # Errors
     /// Everything that is wrong with it, each at its place.
-    pub fn load(folder: &Path, shown: &str) -> Result<Self, Problems> {
+    pub fn load(folder: &Path, shown: &str) -> Result<Arc<Self>, Problems> {
+        let name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let beside = |path: &Path, name: &str| path.parent().unwrap_or(Path::new("")).join(name);
+        let find = |wanted: &str| {
+            let path = beside(folder, wanted);
+            if wanted == name || path.join("recipe.yaml").is_file() {
+                return Ok((path, beside(Path::new(shown), wanted).display().to_string()));
+            }
+            Err(Problem::new(format!("there is no recipe `{wanted}` beside `{name}`")))
+        };
+        Loader::new(&find).load(&name, None)
+    }
+
+    /// Reads a recipe's folder, without the recipes that it includes.
+    pub(crate) fn read(folder: &Path, shown: &str) -> Result<Self, Problems> {
         let name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let source = load::read(&folder.join("recipe.yaml"), &format!("{shown}/recipe.yaml"))?;
         let root = load::parse(&source)?;
@@ -65,8 +69,12 @@ impl Recipe {
             name,
             description: String::new(),
             inputs: Vec::new(),
+            origin: shown.to_owned(),
+            vars: Vec::new(),
             resources: Vec::new(),
             handlers: Vec::new(),
+            on_error: Vec::new(),
+            included: BTreeMap::new(),
             templates: problems.keep(read_templates(folder, shown)).unwrap_or_default(),
             folder: folder.to_owned(),
         };
@@ -77,8 +85,17 @@ impl Recipe {
                     recipe.description = text.unwrap_or_default();
                 }
                 "inputs" => recipe.inputs = problems.keep(Input::list(node)).unwrap_or_default(),
-                "resources" => recipe.resources = problems.keep(declarations(node)).unwrap_or_default(),
-                "handlers" => recipe.handlers = problems.keep(handlers(node)).unwrap_or_default(),
+                "vars" => {
+                    let vars = problems.keep(node.as_map("a mapping of names to values"));
+                    recipe.vars = vars.unwrap_or_default().to_vec();
+                }
+                "resources" => recipe.resources = problems.keep(Declaration::list(node)).unwrap_or_default(),
+                "handlers" => {
+                    recipe.handlers = problems.keep(Declaration::handlers(node)).unwrap_or_default();
+                }
+                "on_error" => {
+                    recipe.on_error = problems.keep(Declaration::on_error(node)).unwrap_or_default();
+                }
                 other => {
                     let problem = Problem::new(format!("unknown field `{other}` in a recipe"));
                     problems.push(problem.at(&key.at).help(did_you_mean(other, &FIELDS)));
@@ -90,6 +107,23 @@ impl Recipe {
         }
         recipe.check_notified(&mut problems);
         problems.unless_any(recipe)
+    }
+
+    /// The recipes that it includes, as they are named in it.
+    pub(crate) fn includes(&self) -> impl Iterator<Item = &Wanted> {
+        self.resources.iter().filter_map(|declaration| match &declaration.what {
+            What::Include(wanted) => Some(wanted),
+            What::Resource { .. } => None,
+        })
+    }
+
+    /// It and every recipe that it includes, in the end, each once.
+    pub fn all(&self) -> BTreeMap<&str, &Self> {
+        let mut all = BTreeMap::from([(self.name.as_str(), self)]);
+        for included in self.included.values() {
+            all.extend(included.all());
+        }
+        all
     }
 
     /// Its templates.
@@ -153,82 +187,6 @@ impl Recipe {
                 problems.push(problem.help(did_you_mean(name, &names)));
             }
         }
-    }
-}
-
-fn declarations(node: &Node) -> Result<Vec<Declaration>, Problems> {
-    let mut problems = Problems::new();
-    let elements = node.as_list("a list of resources")?;
-    let declared = elements.iter().filter_map(|element| problems.keep(Declaration::read(element))).collect();
-    problems.unless_any(declared)
-}
-
-fn handlers(node: &Node) -> Result<Vec<(Key, Declaration)>, Problems> {
-    let mut problems = Problems::new();
-    let mut handlers = Vec::new();
-    for (key, node) in node.as_map("a mapping of handlers")? {
-        let Some(handler) = problems.keep(Declaration::read(node)) else { continue };
-        let unusable = [
-            ("for_each", handler.for_each.is_some()),
-            ("notify", !handler.notify.is_empty()),
-            ("after", !handler.after.is_empty()),
-            ("name", handler.name.is_some()),
-        ];
-        for (field, _) in unusable.iter().filter(|(_, given)| *given) {
-            let problem = Problem::new(format!("a handler has no `{field}`")).at(&node.at);
-            problems.push(problem.help("handlers run once, in the order in which they are written"));
-        }
-        handlers.push((key.clone(), handler));
-    }
-    problems.unless_any(handlers)
-}
-
-impl Declaration {
-    fn read(node: &Node) -> Result<Self, Problem> {
-        let entries = node.as_map("a resource, such as `file: { path: /etc/motd, content: hi }`")?;
-        let kinds = || KINDS.iter().map(|kind| kind.name);
-        let mut of_kind =
-            entries.iter().filter_map(|(key, node)| Kind::named(&key.name).map(|kind| (kind, key, node)));
-        let found = of_kind.next();
-        if let (Some((first, ..)), Some((second, key, _))) = (found, of_kind.next()) {
-            let message = format!("a resource has one kind; this has `{}` and `{}`", first.name, second.name);
-            return Err(Problem::new(message).at(&key.at).help("start another resource with `-`"));
-        }
-        let unknown = entries
-            .iter()
-            .map(|(key, _)| key)
-            .find(|key| Kind::named(&key.name).is_none() && !COMMON.contains(&key.name.as_str()));
-        if let Some(key) = unknown {
-            // With a kind present it is a misspelt common key, without one it is a misspelt kind.
-            let (message, valid): (_, Vec<&str>) = match found {
-                Some(_) => (format!("unknown field `{}` beside the kind", key.name), COMMON.to_vec()),
-                None => (format!("unknown kind `{}`", key.name), kinds().collect()),
-            };
-            return Err(Problem::new(message).at(&key.at).help(did_you_mean(&key.name, &valid)));
-        }
-        let Some((kind, key, fields)) = found else {
-            return Err(Problem::new("this resource has no kind")
-                .at(&node.at)
-                .help("such as `file: { path: /etc/motd, content: hi }`; `baker docs` lists all kinds"));
-        };
-        let field =
-            |name: &str| entries.iter().find(|(key, _)| key.name == name).map(|(_, node)| node.clone());
-        let several = |name: &str| match field(name) {
-            None => Ok(Vec::new()),
-            Some(Node { value: Value::List(elements), .. }) => Ok(elements),
-            Some(node @ Node { value: Value::String(_), .. }) => Ok(vec![node]),
-            Some(other) => Err(other.mismatch("a name or a list of names")),
-        };
-        Ok(Self {
-            kind,
-            fields: fields.clone(),
-            name: field("name"),
-            when: field("when"),
-            for_each: field("for_each"),
-            notify: several("notify")?,
-            after: several("after")?,
-            at: key.at.clone(),
-        })
     }
 }
 

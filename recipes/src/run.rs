@@ -11,7 +11,7 @@ use crate::change::Change;
 use crate::error::Problem;
 use crate::event::{Event, Outcome, Summary};
 use crate::op::{Op, UnitAction};
-use crate::plan::{Guards, handler_id, is_barrier, is_file, is_foundation, plan_with_pending};
+use crate::plan::{Guards, is_barrier, is_file, is_foundation, plan_with_pending};
 use crate::resolve::{Resolved, ResolvedRecipe, Step};
 use crate::resource::Claim;
 use crate::system::simulated::Simulated;
@@ -80,17 +80,22 @@ impl RunError {
         }
     }
 
-    /// The error as an event.
-    pub fn event(&self) -> Event {
+    /// What went wrong, with all causes.
+    fn in_full(&self) -> String {
         let mut error = self.failure.to_string();
         let mut cause = self.failure.source();
         while let Some(next) = cause {
             let _ = write!(error, ": {next}");
             cause = next.source();
         }
+        error
+    }
+
+    /// The error as an event.
+    pub fn event(&self) -> Event {
         Event::RunFailed {
             resource: self.resource.clone(),
-            error,
+            error: self.in_full(),
             at: self.place.as_ref().and_then(Problem::location).map(ToString::to_string),
             help: self.advice(),
         }
@@ -154,10 +159,11 @@ pub fn converge(
     let resources = resolved.resources().count();
     events(Event::RunStarted { mode: machine.host().mode, resources });
     let result = Run::new(machine, events).and_then(|mut run| {
-        if files == Files::Together {
-            run.commit(resolved)?;
+        let result = run.whole(resolved, files);
+        if let Err(error) = &result {
+            run.react(resolved, error);
         }
-        run.all(resolved)
+        result
     });
     match &result {
         Ok(summary) => events(Event::RunFinished { summary: *summary }),
@@ -193,23 +199,32 @@ impl<'a> Run<'a> {
         })
     }
 
-    fn all(&mut self, resolved: &Resolved) -> Result<Summary, RunError> {
+    fn whole(&mut self, resolved: &Resolved, files: Files) -> Result<Summary, RunError> {
+        if files == Files::Together {
+            self.commit(resolved)?;
+        }
         for recipe in &resolved.recipes {
             let mut steps = recipe.resources.as_slice();
-            while let Some(count) = self.next_batch(recipe, steps)? {
+            while let Some(count) = self.next_batch(steps)? {
                 steps[..count].iter().for_each(|step| self.finish(step));
                 steps = &steps[count..];
             }
-            self.handlers(recipe)?;
+            if !self.summary.rebooting {
+                self.handlers(recipe)?;
+            }
+            if self.summary.rebooting {
+                return Ok(self.summary);
+            }
         }
         self.tell_of_commit();
+        self.machine.forget_reboots().map_err(RunError::state)?;
         self.machine.sync().map_err(RunError::state)?;
         Ok(self.summary)
     }
 
     /// Makes the next resource true, together with those behind it that one transaction can do as well.
-    /// Returns how many that were; none if there is none left.
-    fn next_batch(&mut self, recipe: &ResolvedRecipe, steps: &[Step]) -> Result<Option<usize>, RunError> {
+    /// Returns how many that were; none if there is none left, or if the host is booted anew first.
+    fn next_batch(&mut self, steps: &[Step]) -> Result<Option<usize>, RunError> {
         let Some(first) = steps.first() else { return Ok(None) };
         let mut batch = vec![(first, self.plan(first)?)];
         if let [Op::InstallPackages { .. } | Op::RemovePackages { .. }] = batch[0].1[..] {
@@ -223,7 +238,10 @@ impl<'a> Run<'a> {
         }
         let changing: Vec<&Step> =
             batch.iter().filter(|(_, ops)| !ops.is_empty()).map(|(step, _)| *step).collect();
-        self.notify(recipe, &changing)?;
+        self.notify(&changing)?;
+        if let [Op::Reboot] = batch[0].1[..] {
+            return self.reboot(first).map(|()| None);
+        }
         for (step, ops) in batch.iter().filter(|(_, ops)| !ops.is_empty()) {
             let changes = ops.iter().map(Change::from).collect();
             (self.events)(Event::ResourceStarted { resource: step.id.clone(), changes });
@@ -247,13 +265,36 @@ impl<'a> Run<'a> {
         Ok(Some(batch.len()))
     }
 
+    /// Ends the run with a boot, after which the next one goes on. A host that is booted for a resource, and is
+    /// asked to by the same one again, would boot for ever.
+    fn reboot(&mut self, step: &Step) -> Result<(), RunError> {
+        if self.machine.rebooted_for(&step.id).map_err(RunError::state)? {
+            let error = PlanError::impossible_but(
+                "the host was rebooted for this, and it asks for it still",
+                "find out why what asks for it is still there after a boot",
+            );
+            return Err(RunError::planning(step, error));
+        }
+        let changes = vec![Change::from(&Op::Reboot)];
+        (self.events)(Event::ResourceStarted { resource: step.id.clone(), changes });
+        self.machine.remember_reboot(&step.id).map_err(RunError::state)?;
+        self.machine.sync().map_err(RunError::state)?;
+        // Whoever hears of it has to be done with it before the host goes down.
+        (self.events)(Event::Rebooting { resource: step.id.clone() });
+        self.perform(step, &Op::Reboot)?;
+        self.summary.rebooting = true;
+        Ok(())
+    }
+
     fn plan(&self, step: &Step) -> Result<Vec<Op>, RunError> {
         step.resource.plan(self.machine).map_err(|error| RunError::planning(step, error))
     }
 
     fn perform(&mut self, step: &Step, op: &Op) -> Result<(), RunError> {
-        if let Op::Unit { action: UnitAction::Start | UnitAction::Restart | UnitAction::Reload, .. } = op {
-            // What is started may wait for the commit.
+        if let Op::Unit { action: UnitAction::Start | UnitAction::Restart | UnitAction::Reload, .. }
+        | Op::WaitFor { .. } = op
+        {
+            // What is started or waited for may wait for the commit.
             self.tell_of_commit();
         }
         let Self { machine, events, .. } = self;
@@ -268,10 +309,9 @@ impl<'a> Run<'a> {
 
     /// Remembers on the host what has to be done because of a change, before the change is made: a run
     /// that is cut off then reloads a service once too often rather than never.
-    fn notify(&mut self, recipe: &ResolvedRecipe, changing: &[&Step]) -> Result<(), RunError> {
+    fn notify(&mut self, changing: &[&Step]) -> Result<(), RunError> {
         let before = self.pending.len();
-        let handlers = changing.iter().flat_map(|step| &step.notify);
-        self.pending.extend(handlers.map(|handler| handler_id(recipe, handler)));
+        self.pending.extend(changing.iter().flat_map(|step| step.notify.iter().cloned()));
         if self.pending.len() > before { self.remember() } else { Ok(()) }
     }
 
@@ -305,26 +345,53 @@ impl<'a> Run<'a> {
 
     /// Runs what was notified, by this run or by an earlier one that did not get here.
     fn handlers(&mut self, recipe: &ResolvedRecipe) -> Result<(), RunError> {
-        for (name, step) in &recipe.handlers {
-            let id = handler_id(recipe, name);
-            if !self.pending.contains(&id) {
+        for (id, step) in &recipe.handlers {
+            if !self.pending.contains(id) {
                 continue;
             }
             let ops = self.plan(step)?;
-            if !ops.is_empty() {
-                let changes = ops.iter().map(Change::from).collect();
-                (self.events)(Event::ResourceStarted { resource: step.id.clone(), changes });
-                for op in &ops {
-                    self.perform(step, op)?;
-                }
-                self.summary.handlers += 1;
-                let (resource, outcome) = (step.id.clone(), Outcome::Changed);
-                (self.events)(Event::ResourceFinished { resource, outcome });
+            let is_reboot = ops == [Op::Reboot];
+            if is_reboot && !self.machine.rebooted_for(&step.id).map_err(RunError::state)? {
+                // It stays pending, so that the next run knows what it was booted for.
+                return self.reboot(step);
             }
-            self.pending.remove(&id);
+            if !is_reboot && self.act(step, &ops)? {
+                self.summary.handlers += 1;
+            }
+            self.pending.remove(id);
             self.remember()?;
         }
         Ok(())
+    }
+
+    /// Does what a resource needs, without a proof. Returns whether that was anything.
+    fn act(&mut self, step: &Step, ops: &[Op]) -> Result<bool, RunError> {
+        if ops.is_empty() {
+            return Ok(false);
+        }
+        let changes = ops.iter().map(Change::from).collect();
+        (self.events)(Event::ResourceStarted { resource: step.id.clone(), changes });
+        for op in ops {
+            self.perform(step, op)?;
+        }
+        let (resource, outcome) = (step.id.clone(), Outcome::Changed);
+        (self.events)(Event::ResourceFinished { resource, outcome });
+        Ok(true)
+    }
+
+    /// Does what the recipe that failed, and those around it, want done then. The run fails with its own error,
+    /// whatever becomes of this.
+    fn react(&mut self, resolved: &Resolved, error: &RunError) {
+        let is_at = |step: &Step| error.resource.as_ref() == Some(&step.id);
+        let failed = resolved.recipes.iter().find(|recipe| {
+            recipe.resources.iter().chain(recipe.handlers.iter().map(|(_, step)| step)).any(is_at)
+        });
+        for step in failed.iter().flat_map(|recipe| &recipe.on_error).flat_map(|steps| steps.iter()) {
+            if let Err(later) = self.plan(step).and_then(|ops| self.act(step, &ops)) {
+                let line = format!("failed: {}", later.in_full());
+                (self.events)(Event::Output { resource: step.id.clone(), line });
+            }
+        }
     }
 
     fn commit(&mut self, resolved: &Resolved) -> Result<(), RunError> {
@@ -332,8 +399,8 @@ impl<'a> Run<'a> {
         plan_with_pending(resolved, self.machine, Guards::Skip, &pending)?;
         self.foundations(resolved)?;
         let FileOps { writes, steps, complete } = self.files(resolved)?;
-        for (recipe, step) in steps {
-            self.notify(recipe, &[step])?;
+        for step in steps {
+            self.notify(&[step])?;
             self.changed.insert(step.id.clone());
         }
         let Self { machine, events, .. } = self;
@@ -369,7 +436,7 @@ impl<'a> Run<'a> {
                     return Ok(());
                 }
                 let is_foundation = !ops.is_empty() && ops.iter().all(is_foundation);
-                let count = if is_foundation { self.next_batch(recipe, steps)?.unwrap_or(1) } else { 1 };
+                let count = if is_foundation { self.next_batch(steps)?.unwrap_or(1) } else { 1 };
                 steps = &steps[count..];
             }
         }
@@ -395,7 +462,7 @@ impl<'a> Run<'a> {
                 before_commit.for_each(|op| simulated.foresee(op));
                 if !ops.is_empty() && ops.iter().all(is_file) {
                     found.writes.extend(ops);
-                    found.steps.push((recipe, step));
+                    found.steps.push(step);
                 }
             }
         }
@@ -408,7 +475,7 @@ impl<'a> Run<'a> {
 struct FileOps<'a> {
     writes: Vec<Op>,
     /// The resources that they are for.
-    steps: Vec<(&'a ResolvedRecipe, &'a Step)>,
+    steps: Vec<&'a Step>,
     /// Whether no resource behind them has to wait for what only its turn can tell.
     complete: bool,
 }
@@ -471,6 +538,7 @@ handlers:
                 Event::ResourceFinished { resource, outcome } => format!("{outcome:?} {resource}"),
                 Event::Committed { paths } => format!("committed {paths}"),
                 Event::RunFinished { summary } => format!("{summary:?}"),
+                Event::Rebooting { resource } => format!("rebooting {resource}"),
                 Event::RunFailed { resource, error, .. } => format!("failed {resource:?}: {error}"),
             })
             .collect()
@@ -494,7 +562,7 @@ handlers:
         Changed example: service nginx.service
         start example: handler reload nginx
         Changed example: handler reload nginx
-        Summary { unchanged: 0, changed: 5, handlers: 1 }
+        Summary { unchanged: 0, changed: 5, handlers: 1, rebooting: false }
         ");
         insta::assert_snapshot!(names(&example.run(&mut fake, Files::InTurn).1).join("\n"), @"
         run started
@@ -503,7 +571,7 @@ handlers:
         Unchanged example: user web
         Unchanged example: file /srv/index.html
         Unchanged example: service nginx.service
-        Summary { unchanged: 5, changed: 0, handlers: 0 }
+        Summary { unchanged: 5, changed: 0, handlers: 0, rebooting: false }
         ");
     }
 
@@ -524,7 +592,7 @@ handlers:
         Changed example: service nginx.service
         start example: handler reload nginx
         Changed example: handler reload nginx
-        Summary { unchanged: 0, changed: 5, handlers: 1 }
+        Summary { unchanged: 0, changed: 5, handlers: 1, rebooting: false }
         ");
         assert_eq!(fake.text("/srv/index.html").as_deref(), Some("hello"));
         insta::assert_snapshot!(names(&example.run(&mut fake, Files::Together).1).join("\n"), @"
@@ -535,7 +603,7 @@ handlers:
         Unchanged example: user web
         Unchanged example: file /srv/index.html
         Unchanged example: service nginx.service
-        Summary { unchanged: 5, changed: 0, handlers: 0 }
+        Summary { unchanged: 5, changed: 0, handlers: 0, rebooting: false }
         ");
     }
 
@@ -619,7 +687,7 @@ handlers:
         start example: file /etc/b
         Changed example: file /etc/b
         committed 1
-        Summary { unchanged: 0, changed: 3, handlers: 0 }
+        Summary { unchanged: 0, changed: 3, handlers: 0, rebooting: false }
         ");
     }
 

@@ -14,6 +14,9 @@ use crate::error::{Problem, did_you_mean};
 use crate::node::{Node, Value};
 use crate::source::{Location, Source};
 
+/// What stands for a secret under the mask.
+pub const MASK: &str = "(secret)";
+
 /// The values that templates see: `inputs`, `facts`, and at boot the values of the environment.
 #[derive(Debug, Clone)]
 pub struct Scope {
@@ -56,15 +59,15 @@ impl Scope {
         self
     }
 
-    /// Adds the element of a `for_each`, which may hold secrets of its own.
+    /// Adds one value that may hold secrets; `masked` is the same with each secret replaced.
     #[must_use]
-    pub fn with_item(self, item: &Json, masked_item: Option<&Json>) -> Self {
-        let masked = self.masked.clone();
-        let mut scope = self.with("item", item.clone());
-        if let (Some(masked), Some(item)) = (masked, masked_item) {
-            scope.masked = Some(Box::new(masked.with("item", item.clone())));
-        }
-        scope
+    pub fn with_masked(mut self, name: &str, value: Json, masked: Json) -> Self {
+        let mask = match self.masked.take() {
+            None if value == masked => None,
+            None => Some(Box::new(self.clone().with(name, masked))),
+            Some(mask) => Some(Box::new(mask.with(name, masked))),
+        };
+        Self { masked: mask, ..self.with(name, value) }
     }
 
     /// The values with every secret replaced; none if nothing here is secret.
@@ -107,15 +110,39 @@ impl Templates {
         self.sources.keys().map(String::as_str)
     }
 
-    /// Looks whether every input and fact that a template asks for exists, which can be known before any
+    /// The texts of all template files.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.sources.values().map(|source| source.text.as_str())
+    }
+
+    /// Looks whether every input, variable and fact that a template asks for exists, which can be known before any
     /// other value is.
     ///
     /// # Errors
     /// Says where one asks for an input or a fact that does not exist.
     pub fn check(&self, scope: &Scope) -> Result<(), Problem> {
-        self.sources.values().try_for_each(|source| {
-            check_references(&source.text, scope).map_err(|unknown| unknown.problem(&Place::File(source)))
-        })
+        self.sources.values().try_for_each(|source| check_file(source, scope))
+    }
+
+    /// All files that a template file includes, in the end.
+    fn included(&self, source: &Arc<Source>) -> Vec<&Arc<Source>> {
+        static INCLUDED: LazyLock<Regex> = LazyLock::new(|| {
+            Regex::new(r#"\{%-?\s*(?:include|extends|import)\s+["'`]([^"'`]+)["'`]"#)
+                .expect("a valid pattern")
+        });
+        let mut names = Vec::new();
+        let mut texts = vec![source.text.as_str()];
+        while let Some(text) = texts.pop() {
+            for name in INCLUDED.captures_iter(text).filter_map(|captures| captures.get(1)) {
+                if let Some((name, source)) = self.sources.get_key_value(name.as_str())
+                    && !names.contains(&name)
+                {
+                    names.push(name);
+                    texts.push(&source.text);
+                }
+            }
+        }
+        names.into_iter().filter_map(|name| self.sources.get(name)).collect()
     }
 
     /// Renders a template file.
@@ -129,14 +156,19 @@ impl Templates {
                 Problem::new(format!("there is no template `{name}`")).help(did_you_mean(name, &names))
             );
         };
-        self.check(scope)?;
+        check_file(source, scope)?;
+        self.included(source).into_iter().try_for_each(|source| check_file(source, scope))?;
         self.tera.render(name, &scope.context).map_err(|error| {
             explain(&error, &Place::File(named_file(&error, &self.sources).unwrap_or(source)))
         })
     }
 }
 
-/// Looks whether every input and fact that a string in a tree asks for exists.
+fn check_file(source: &Arc<Source>, scope: &Scope) -> Result<(), Problem> {
+    check_references(&source.text, scope).map_err(|unknown| unknown.problem(&Place::File(source)))
+}
+
+/// Looks whether every input, variable and fact that a string in a tree asks for exists.
 ///
 /// # Errors
 /// Says where one asks for an input or a fact that does not exist.
@@ -328,6 +360,12 @@ impl Unknown {
     }
 
     fn problem(&self, place: &Place<'_>) -> Problem {
+        if self.path.starts_with("facts.live") && self.part == "live" {
+            // A builder could tell them, and an image would have them for good.
+            return Problem::new(format!("`{}` is known only on a live host", self.path))
+                .at(&place.locate(self.offset, self.path.len()))
+                .help("hosts that boot from an image differ in it: use it in a boot recipe, for what the bake need not know");
+        }
         let valid: Vec<&str> = self.valid.iter().map(String::as_str).collect();
         Problem::new(format!("`{}` is not defined", self.path))
             .at(&place.locate(self.offset, self.path.len()))
@@ -335,28 +373,34 @@ impl Unknown {
     }
 }
 
-/// Inputs and facts are closed sets, so asking for one that is not there is a mistake even where Tera
-/// takes undefined for false (`{% if inputs.tpyo %}`).
-fn check_references(text: &str, scope: &Scope) -> Result<(), Unknown> {
+/// The parts of a text that Tera reads, each with where it begins.
+pub(crate) fn blocks(text: &str) -> impl Iterator<Item = (usize, &str)> {
     static BLOCK: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"(?s)\{\{.*?\}\}|\{%.*?%\}").expect("a valid pattern"));
+    BLOCK.find_iter(text).map(|block| (block.start(), block.as_str()))
+}
+
+/// Inputs, variables and facts are closed sets, so asking for one that is not there is a mistake even where Tera
+/// takes undefined for false (`{% if inputs.tpyo %}`).
+fn check_references(text: &str, scope: &Scope) -> Result<(), Unknown> {
     static PATH: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r#""[^"]*"|'[^']*'|`[^`]*`|[\w.]*\b(?:inputs|facts)(?:\.[A-Za-z_]\w*)+"#)
+        Regex::new(r#""[^"]*"|'[^']*'|`[^`]*`|[\w.]*\b(?:inputs|vars|facts)(?:\.[A-Za-z_]\w*)+"#)
             .expect("a valid pattern")
     });
-    for block in BLOCK.find_iter(text) {
-        for found in PATH.find_iter(block.as_str()) {
+    for (start, block) in blocks(text) {
+        for found in PATH.find_iter(block) {
             let path = found.as_str();
-            if !path.starts_with("inputs.") && !path.starts_with("facts.") {
-                continue;
-            }
-            // What is inside an input is the recipe's own affair.
-            let depth = if path.starts_with("inputs.") { 2 } else { usize::MAX };
+            // What is inside an input or a variable is the recipe's own affair.
+            let depth = match path.split('.').next() {
+                Some("inputs" | "vars") => 2,
+                Some("facts") => usize::MAX,
+                _ => continue,
+            };
             let path = path.split('.').take(depth).collect::<Vec<_>>().join(".");
             let namespace_given = scope.values.contains_key(path.split('.').next().unwrap_or_default());
             if namespace_given && scope.lookup(&path).is_none() {
                 let mut unknown = Unknown::at_path(&path, scope, text);
-                unknown.offset = block.start() + found.start();
+                unknown.offset = start + found.start();
                 return Err(unknown);
             }
         }
@@ -409,6 +453,7 @@ mod tests {
         insta::assert_snapshot!(problem_of("a: 'x {{ facts.os.name }}'"), @"t.yaml:1:10: `facts.os.name` is not defined; valid are `id` and `version`");
         insta::assert_snapshot!(problem_of("a: 'x {{ inputs.port'"), @"t.yaml:1:17: unexpected end of input");
         insta::assert_snapshot!(problem_of("a: '{{ inputs.title | shuot }}'"), @"t.yaml:1:5: unknown filter `shuot`");
+        insta::assert_snapshot!(problem_of("a: '{% if facts.live %}x{% endif %}'"), @"t.yaml:1:11: `facts.live` is known only on a live host; hosts that boot from an image differ in it: use it in a boot recipe, for what the bake need not know");
         assert!(render(&node("a: '{{ \"inputs.prot\" }}'"), &scope()).is_ok(), "text in quotes is text");
     }
 

@@ -51,6 +51,11 @@ impl Example {
         self
     }
 
+    pub(crate) fn bytes(self, name: &str, bytes: &[u8]) -> Self {
+        self.put(&format!("files/{name}"), bytes);
+        self
+    }
+
     /// The inputs given, as YAML.
     pub(crate) fn inputs(mut self, text: &str) -> Self {
         self.inputs = text.into();
@@ -63,13 +68,19 @@ impl Example {
         self
     }
 
-    fn put(&self, name: &str, text: &str) {
-        let path = self.folder.path().join("example").join(name);
-        fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
-        fs::write(path, text).expect("written");
+    /// Another recipe, which this one may include.
+    pub(crate) fn beside(self, name: &str, text: &str) -> Self {
+        self.put(&format!("../{name}/recipe.yaml"), text);
+        self
     }
 
-    pub(crate) fn load(&self) -> Result<Recipe, Problems> {
+    fn put(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.folder.path().join("example").join(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        fs::write(path, content).expect("written");
+    }
+
+    pub(crate) fn load(&self) -> Result<Arc<Recipe>, Problems> {
         Recipe::load(&self.folder.path().join("example"), "example")
     }
 
@@ -83,7 +94,7 @@ impl Example {
             let with = |value: &Json| Map::from_iter([("secrets".to_owned(), value.clone())]);
             scope = scope.with_secrets(&with(secrets), &with(masked));
         }
-        resolve(&[RecipeUse { recipe: Arc::new(recipe), inputs, stage: 0 }], &scope)
+        resolve(&[RecipeUse { recipe, inputs, stage: 0, at: None }], &scope)
     }
 
     /// What is wrong with it on Debian.

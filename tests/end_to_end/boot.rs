@@ -156,7 +156,8 @@ fn only_what_the_firewall_allows_can_be_reached() -> Outcome {
     let probe = "echo 'server { listen 8080; return 204; }' > /etc/nginx/conf.d/probe.conf; nginx -s reload";
     host.output(&["sh", "-ec", probe])?;
     // `nginx -s reload` does not wait for it.
-    let answers = "for try in {1..100}; do (exec 3<>/dev/tcp/127.0.0.1/8080) && exit; sleep 0.1; done; exit 1";
+    let answers =
+        "for try in {1..100}; do (exec 3<>/dev/tcp/127.0.0.1/8080) && exit; sleep 0.1; done; exit 1";
     host.output(&["bash", "-c", answers])?;
     let reaches = |port: u16| {
         let address: SocketAddr = format!("{}:{port}", World::address(2)).parse().expect("an address");

@@ -5,7 +5,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
 
 use recipes::bundle::{Contents, pack};
 use recipes::op::Content;
@@ -64,8 +63,7 @@ impl Small {
         );
         fs::write(recipe.join("recipe.yaml"), resource)?;
         let recipe = Recipe::load(&recipe, "probe").map_err(|problems| problems.to_string())?;
-        let uses =
-            [(RecipeUse { recipe: Arc::new(recipe), inputs: Map::new(), stage: 0 }, "probe".to_owned())];
+        let uses = [RecipeUse { recipe, inputs: Map::new(), stage: 0, at: None }];
         let contents = Contents { mode: Mode::Live, uses: &uses, checks: &[], services: &[] };
         for (path, bytes) in pack(&contents).map_err(|problem| problem.to_string())? {
             let path = bundle.path().join(path);

@@ -161,7 +161,7 @@ fn a_host_of_an_image_needs_no_change() -> Outcome {
             fs::create_dir_all(path.parent().ok_or("no folder")?)?;
             fs::write(path, bytes)?;
         }
-        let planned = host.run(&[AGENT, "plan", "--detailed-exitcode", "--run-guards", "/root/bundle"])?;
+        let planned = host.run(&[AGENT, "plan", "--detailed-exitcode", "/root/bundle"])?;
         let text = String::from_utf8_lossy(&planned.stdout).into_owned();
         assert_eq!(planned.status.code(), Some(0), "{}: {text}", plan.name);
         let applied = host.output(&[AGENT, "apply", "--format", "json", "/root/bundle"])?;

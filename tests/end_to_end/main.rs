@@ -4,11 +4,16 @@ mod bake;
 mod boot;
 mod cloud_init;
 mod definitions;
+mod dnf;
+mod facts;
 mod fetch;
 mod interrupted;
 mod invariants;
 mod kinds;
+mod language;
 mod library;
+mod reboot;
+mod vendor;
 
 /// What a test comes to. It ends with the first thing that goes wrong.
 type Outcome = Result<(), Box<dyn std::error::Error>>;

@@ -127,7 +127,7 @@ impl Workspace {
         let mut command = Command::new(binaries::baker()?);
         let (verb, rest) = arguments.split_first().ok_or_else(|| io::Error::other("there is no verb"))?;
         command.current_dir(self.folder.path()).arg(verb).arg("--state").arg(self.path("state"));
-        if ["build", "plan"].contains(verb) {
+        if ["build", "plan", "facts"].contains(verb) {
             command.arg("--agent").arg(binaries::agent()?);
         }
         command.args(rest);

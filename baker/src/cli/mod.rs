@@ -19,8 +19,10 @@ use crate::platform::Local;
 mod build;
 mod clean;
 mod docs;
+mod facts;
 mod plan;
 mod validate;
+mod vendor;
 
 /// Everything went well.
 pub const DONE: u8 = 0;
@@ -50,6 +52,8 @@ enum Verb {
     Plan(plan::Plan),
     Build(build::Build),
     Clean(clean::Clean),
+    Facts(facts::Facts),
+    Vendor(vendor::Vendor),
     Docs(docs::Docs),
 }
 
@@ -66,6 +70,8 @@ pub struct World {
     pub program: Option<PathBuf>,
     /// Proxies, for package managers.
     pub proxies: Vec<(String, String)>,
+    /// What git needs to get at a repository besides proxies: the home, for `.netrc`, and the agent of ssh.
+    pub git: Vec<(String, String)>,
 }
 
 /// Where runs and caches are.
@@ -164,6 +170,8 @@ pub fn main(world: &World) -> u8 {
     };
     match arguments.verb {
         Verb::Docs(verb) => verb.run(),
+        Verb::Vendor(verb) => runtime.block_on(verb.run(world)),
+        Verb::Facts(verb) => runtime.block_on(verb.run(world, &state)),
         Verb::Validate(verb) => verb.run(world, &state),
         Verb::Plan(verb) => runtime.block_on(verb.run(world, &state)),
         Verb::Build(verb) => runtime.block_on(verb.run(world, &state)),

@@ -27,6 +27,12 @@ use crate::report::{Human, Report};
 pub(super) struct Plan {
     #[command(flatten)]
     image: ImageArguments,
+    /// Only resources with one of these tags
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    tags: Vec<String>,
+    /// No resource with one of these tags
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    skip_tags: Vec<String>,
     /// Where to plan
     #[arg(long, value_enum, default_value = "local")]
     on: PlatformName,
@@ -78,25 +84,43 @@ impl Plan {
         report: &mut dyn Report,
     ) -> Result<Option<Changes>, Failure> {
         let agent = agent(self.agent.as_deref(), world)?;
-        let mut interrupts = Interrupts::listen()?;
-        let image = chain.image().ok_or_else(|| Failure::new("there is no image"))?;
-        let uses: Vec<(RecipeUse, String)> =
-            chain.images.iter().flat_map(|image| image.recipes.clone()).collect();
+        let uses: Vec<RecipeUse> = chain.images.iter().flat_map(|image| image.recipes.clone()).collect();
         let contents = Contents { mode: Mode::Bake, uses: &uses, checks: &[], services: &[] };
         let bundle = bundle::pack(&contents)?;
-        let mut ledger = begin(state, image)?;
-        let result = tokio::select! {
-            result = async {
-                platform.preflight().await?;
-                let mut run = Run { ledger: &mut ledger, report: &mut *report };
-                let (prepared, _) = platform.prepare(&Origin::Release(chain.source.clone()), &mut run).await?;
-                let builder = platform.launch(prepared, &mut run).await?;
-                plan_on_builder(&platform.session(&builder), &agent, &bundle).await
-            } => result.map(Some),
-            () = interrupts.told() => Ok(None),
-        };
-        let undone = undo(platform, ledger, report).await;
-        let plan = result?;
-        undone.map(|()| plan)
+        let option =
+            |name: &str, tags: &[String]| (!tags.is_empty()).then(|| format!("--{name}={}", tags.join(",")));
+        let selection = [option("tags", &self.tags), option("skip-tags", &self.skip_tags)];
+        let selection: Vec<String> = selection.into_iter().flatten().collect();
+        on_builder(state, chain, platform, report, async |session| {
+            plan_on_builder(session, &agent, &bundle, &selection).await
+        })
+        .await
     }
+}
+
+/// Launches a builder from an image's source, looks at it, and undoes everything; nothing if it was
+/// interrupted.
+pub(super) async fn on_builder<P: Platform, T>(
+    state: &State,
+    chain: &Chain,
+    platform: &P,
+    report: &mut dyn Report,
+    look: impl AsyncFnOnce(&P::Session) -> Result<T, Failure>,
+) -> Result<Option<T>, Failure> {
+    let mut interrupts = Interrupts::listen()?;
+    let image = chain.image().ok_or_else(|| Failure::new("there is no image"))?;
+    let mut ledger = begin(state, image)?;
+    let result = tokio::select! {
+        result = async {
+            platform.preflight().await?;
+            let mut run = Run { ledger: &mut ledger, report: &mut *report };
+            let (prepared, _) = platform.prepare(&Origin::Release(chain.source.clone()), &mut run).await?;
+            let builder = platform.launch(prepared, &mut run).await?;
+            look(&platform.session(&builder)).await
+        } => result.map(Some),
+        () = interrupts.told() => Ok(None),
+    };
+    let undone = undo(platform, ledger, report).await;
+    let seen = result?;
+    undone.map(|()| seen)
 }

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use recipes::check::Check;
+use recipes::declaration::Wanted;
 use recipes::duration::Span;
 use recipes::error::{Problem, Problems, did_you_mean};
 use recipes::from_node::from_node;
 use recipes::load;
-use recipes::node::{Key, Node, Value};
+use recipes::node::{Node, Value};
 use recipes::source::Location;
 use recipes::template::{Scope, render};
 use serde::{Deserialize, Serialize};
@@ -93,17 +94,6 @@ impl Suite {
             Self::Trixie => "13",
         }
     }
-}
-
-/// A recipe that is wanted, with its inputs.
-#[derive(Debug, Clone)]
-pub struct Wanted {
-    /// The name of the recipe.
-    pub name: String,
-    /// Where it is named.
-    pub at: Location,
-    /// What it is told.
-    pub inputs: Vec<(Key, Node)>,
 }
 
 /// Declared and not given a value.
@@ -246,31 +236,8 @@ fn boot(node: &Node) -> Result<Vec<Wanted>, Problems> {
 fn wanted_list(node: &Node) -> Result<Vec<Wanted>, Problems> {
     let mut problems = Problems::new();
     let elements = node.as_list("a list of recipes")?;
-    let wanted = elements.iter().filter_map(|element| problems.keep(wanted(element))).collect();
+    let wanted = elements.iter().filter_map(|element| problems.keep(Wanted::read(element))).collect();
     problems.unless_any(wanted)
-}
-
-/// `name`, or `name: { input: value }`.
-fn wanted(node: &Node) -> Result<Wanted, Problem> {
-    match &node.value {
-        Value::String(name) | Value::Rendered(name) => {
-            Ok(Wanted { name: name.clone(), at: node.at.clone(), inputs: Vec::new() })
-        }
-        Value::Map(entries) => match entries.as_slice() {
-            [(key, inputs)] => Ok(Wanted {
-                name: key.name.clone(),
-                at: key.at.clone(),
-                inputs: match &inputs.value {
-                    Value::Null => Vec::new(),
-                    _ => inputs.as_map("a mapping of inputs")?.to_vec(),
-                },
-            }),
-            _ => Err(Problem::new("one element of `recipes` is one recipe")
-                .at(&node.at)
-                .help("start another with `-`")),
-        },
-        _ => Err(node.mismatch("the name of a recipe, or `name: { input: value }`")),
-    }
 }
 
 #[cfg(test)]
@@ -326,7 +293,7 @@ max_age: 7d
         insta::assert_snapshot!(problems_of(&format!("{SOURCE}recpies: []\n")), @"2:1: unknown field `recpies` in an image definition; did you mean `recipes`? valid are `description`, `extends`, `source`, `variables`, `recipes`, `boot`, `checks` and `max_age`");
         insta::assert_snapshot!(problems_of("source: { local: { suite: bullseye } }\n"), @"1:27: `bullseye` is not a valid value here; valid are `bookworm` and `trixie`");
         insta::assert_snapshot!(problems_of("source: { docker: x }\n"), @"1:11: unknown field `docker`; valid is `local`");
-        insta::assert_snapshot!(problems_of(&format!("{SOURCE}recipes: [ {{ a: {{}}, b: {{}} }} ]\n")), @"2:12: one element of `recipes` is one recipe; start another with `-`");
+        insta::assert_snapshot!(problems_of(&format!("{SOURCE}recipes: [ {{ a: {{}}, b: {{}} }} ]\n")), @"2:12: one element is one recipe, `name: { input: value }`; start another with `-`");
         insta::assert_snapshot!(problems_of(&format!("{SOURCE}recipes: [ 3 ]\nboot: [ x ]\nchecks: [ {{ ping: x }} ]\n")), @"
         2:12: expected the name of a recipe, or `name: { input: value }`, found the number `3`
         3:7: expected a mapping with `recipes`, found a list of 1

@@ -1,6 +1,6 @@
 //! From what was written to what is baked: recipes found, inputs checked, everything rendered once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,18 +9,22 @@ use std::time::Duration;
 use recipes::ahead::{check_ahead, running_services};
 use recipes::bundle::{self, Contents, with_facts};
 use recipes::check::Check;
+use recipes::declaration::Wanted;
 use recipes::error::{Problem, Problems, did_you_mean};
 use recipes::input;
-use recipes::node::{Key, Node, Value};
+use recipes::loader::Loader;
+use recipes::node::Value;
 use recipes::recipe::Recipe;
 use recipes::resolve::{RecipeUse, resolve};
 use recipes::source::Location;
-use recipes::system::{Host, Mode, Os};
+use recipes::system::live::Live;
+use recipes::system::{Host, Mode, Os, PackageManager};
 use recipes::template::Scope;
 use serde_json::{Map, Value as Json};
 
-use super::definition::{Definition, LocalSource, Start, Suite, Wanted};
+use super::definition::{Definition, LocalSource, Start, Suite};
 use crate::library;
+use crate::vendor::{self, Provenance, Vendored};
 
 /// The recipe that starts the agent at boot; images with boot recipes get it by themselves.
 const AGENT_RECIPE: &str = "bootstrap-agent";
@@ -43,16 +47,18 @@ pub struct BakePlan {
     pub description: String,
     /// The values of its variables.
     pub variables: Map<String, Json>,
-    /// What is applied, in order, each with where it was written.
-    pub recipes: Vec<(RecipeUse, String)>,
+    /// What is applied, in order.
+    pub recipes: Vec<RecipeUse>,
     /// What is applied at first boot; none if the image has no boot of ours.
-    pub boot: Option<Vec<(RecipeUse, String)>>,
+    pub boot: Option<Vec<RecipeUse>>,
     /// The units that start only when the boot recipes have been applied.
     pub services: Vec<String>,
     /// What must be seen on the builder.
     pub checks: Vec<Check>,
     /// How old the image may become before it is baked again.
     pub max_age: Duration,
+    /// Where the recipes of others among them came from, by where they were written.
+    pub vendored: BTreeMap<String, Provenance>,
 }
 
 /// Where recipes are looked for.
@@ -60,15 +66,20 @@ pub struct BakePlan {
 pub struct Lookup {
     /// Folders of recipes, first hit wins, each with how it is shown.
     folders: Vec<(PathBuf, String)>,
+    /// How many of them were given, and win over recipes of others.
+    given: usize,
+    /// The recipes of others, by their names.
+    vendored: BTreeMap<String, Vendored>,
 }
 
 impl Lookup {
     /// The given folders, then `recipes` and `recipes/library` beside or above the image, then the library
-    /// that is in the program, unpacked below `cache`.
+    /// that is in the program, unpacked below `cache`. Each folder but the last may have recipes of
+    /// others.
     ///
     /// # Errors
-    /// When the library cannot be unpacked.
-    pub fn new(given: &[PathBuf], image: &Path, cache: &Path) -> Result<Self, Problem> {
+    /// When the library cannot be unpacked, or a recipe of others is not what its lock says.
+    pub fn new(given: &[PathBuf], image: &Path, cache: &Path) -> Result<Self, Problems> {
         let mut folders: Vec<PathBuf> = given.to_vec();
         let beside = image.parent().unwrap_or(Path::new(""));
         let above = if beside.as_os_str().is_empty() { PathBuf::from("..") } else { beside.join("..") };
@@ -79,25 +90,49 @@ impl Lookup {
             folders.into_iter().map(|folder| (tidy(&folder), shown(&folder))).collect();
         let library = library::unpack(cache)
             .map_err(|error| Problem::new(format!("failed to unpack the library of recipes: {error}")))?;
-        folders.push((library, library::SHOWN.into()));
-        Ok(Self { folders })
-    }
-
-    fn find(&self, wanted: &Wanted) -> Result<(Recipe, String), Problems> {
-        for (folder, shown) in &self.folders {
-            let path = folder.join(&wanted.name);
-            if path.join("recipe.yaml").is_file() {
-                let shown = format!("{shown}/{}", wanted.name);
-                return Ok((Recipe::load(&path, &shown)?, shown));
+        let mut problems = Problems::new();
+        let mut vendored = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        for (folder, shown) in folders.iter().filter(|(folder, _)| seen.insert(folder.clone())) {
+            for (name, found) in problems.keep(vendor::verify(folder, shown)).unwrap_or_default() {
+                let shown = found.shown.clone();
+                if let Some(other) = vendored.insert(name.clone(), found) {
+                    problems.push(there_twice(&name, &other.shown, &shown));
+                }
             }
         }
+        folders.push((library, library::SHOWN.into()));
+        problems.unless_any(Self { folders, given: given.len(), vendored })
+    }
+
+    /// The folder of a recipe, and its path in messages.
+    fn find(&self, name: &str) -> Result<(PathBuf, String), Problem> {
+        let own = self.folders.iter().enumerate().find_map(|(number, (folder, shown))| {
+            let path = folder.join(name);
+            let is_recipe = path.join("recipe.yaml").is_file();
+            is_recipe.then(|| (number < self.given, path, format!("{shown}/{name}")))
+        });
+        // A recipe of others must not take the place of one of ours without anybody noticing, nor ours of theirs.
+        match (own, self.vendored.get(name)) {
+            (Some((false, _, shown)), Some(vendored)) => {
+                return Err(there_twice(name, &shown, &vendored.shown));
+            }
+            (Some((_, path, shown)), _) => return Ok((path, shown)),
+            (None, Some(vendored)) => return Ok((vendored.folder.clone(), vendored.shown.clone())),
+            (None, None) => {}
+        }
         let mut names: Vec<String> = self.folders.iter().flat_map(|(folder, _)| names(folder)).collect();
+        names.extend(self.vendored.keys().cloned());
         names.sort();
         names.dedup();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let problem = Problem::new(format!("there is no recipe `{}`", wanted.name)).at(&wanted.at);
-        Err(problem.help(did_you_mean(&wanted.name, &names)).into())
+        Err(Problem::new(format!("there is no recipe `{name}`")).help(did_you_mean(name, &names)))
     }
+}
+
+fn there_twice(name: &str, one: &str, other: &str) -> Problem {
+    Problem::new(format!("the recipe `{name}` is there twice: `{one}` and `{other}`"))
+        .help("remove one, or leave it out of `recipes` in `vendor.yaml`; a folder given by `--recipes` comes before both")
 }
 
 /// A path without `folder/..` in it.
@@ -164,11 +199,13 @@ impl Chain {
         let Some(source) = source else { return Err(Problem::new("the image has no source").into()) };
         definitions.reverse();
         let mut problems = Problems::new();
+        let find = |name: &str| lookup.find(name);
+        let mut loader = Loader::new(&find);
         let images = definitions
             .into_iter()
             .enumerate()
             .filter_map(|(stage, definition)| {
-                problems.keep(BakePlan::resolve(definition, stage, &lookup, source.suite))
+                problems.keep(BakePlan::resolve(definition, stage, &lookup, &mut loader, source.suite))
             })
             .collect();
         problems.unless_any(Self { images, source })
@@ -185,29 +222,41 @@ impl BakePlan {
         definition: Definition,
         stage: usize,
         lookup: &Lookup,
+        loader: &mut Loader<'_>,
         suite: Suite,
     ) -> Result<Self, Problems> {
         let mut problems = Problems::new();
-        let mut found = |wanted: &[Wanted]| -> Vec<(RecipeUse, String)> {
-            wanted.iter().filter_map(|wanted| problems.keep(recipe_use(wanted, stage, lookup))).collect()
+        let mut found = |wanted: &[Wanted]| -> Vec<RecipeUse> {
+            wanted.iter().filter_map(|wanted| problems.keep(recipe_use(wanted, stage, loader))).collect()
         };
         let mut recipes = found(&definition.recipes);
         let boot = definition.boot.as_deref().map(&mut found);
         let bake = with_facts(&Scope::new(Map::new()), &host(suite, Mode::Bake));
-        let live = with_facts(&Scope::new(Map::new()), &host(suite, Mode::Live));
+        // Which facts a live host will have is known, and not what they will be.
+        let live = host(suite, Mode::Live);
+        let ahead =
+            with_facts(&Scope::new(Map::new()), &Host { live: Some(Live::default()), ..live.clone() });
+        let live = with_facts(&Scope::new(Map::new()), &live);
         let mut services = Vec::new();
-        for (used, _) in boot.iter().flatten() {
-            problems.keep(check_ahead(used, &live));
+        for used in boot.iter().flatten() {
+            problems.keep(check_ahead(used, &ahead));
             services.extend(problems.keep(running_services(used, &live)).unwrap_or_default());
         }
         services.sort();
         services.dedup();
         if boot.is_some() {
-            recipes.extend(problems.keep(recipe_use(&agent_recipe(&services)?, stage, lookup)));
+            recipes.extend(problems.keep(recipe_use(&agent_recipe(&services)?, stage, loader)));
         }
         problems.clone().unless_any(())?;
-        let uses: Vec<RecipeUse> = recipes.iter().map(|(used, _)| used.clone()).collect();
-        problems.keep(resolve(&uses, &bake));
+        problems.keep(resolve(&recipes, &bake));
+        let all =
+            recipes.iter().chain(boot.iter().flatten()).flat_map(|used| used.recipe.all().into_values());
+        let vendored = all
+            .filter_map(|recipe| {
+                let found = lookup.vendored.values().find(|vendored| vendored.shown == recipe.origin)?;
+                Some((recipe.origin.clone(), found.provenance.clone()))
+            })
+            .collect();
         problems.unless_any(Self {
             name: definition.name,
             description: definition.description,
@@ -217,6 +266,7 @@ impl BakePlan {
             services,
             checks: definition.checks,
             max_age: definition.max_age,
+            vendored,
         })
     }
 
@@ -252,34 +302,57 @@ fn agent_recipe(services: &[String]) -> Result<Wanted, Problem> {
     Ok(Wanted { name: AGENT_RECIPE.into(), at, inputs })
 }
 
-fn recipe_use(wanted: &Wanted, stage: usize, lookup: &Lookup) -> Result<(RecipeUse, String), Problems> {
-    let (recipe, origin) = lookup.find(wanted)?;
-    let given: &[(Key, Node)] = &wanted.inputs;
-    let inputs = input::resolve(&recipe.inputs, given, &wanted.at, &format!("input of `{}`", recipe.name))?;
-    Ok((RecipeUse { recipe: Arc::new(recipe), inputs, stage }, origin))
+fn recipe_use(wanted: &Wanted, stage: usize, loader: &mut Loader<'_>) -> Result<RecipeUse, Problems> {
+    let recipe = loader.load(&wanted.name, Some(&wanted.at))?;
+    if let Some(secret) = recipe.inputs.iter().find(|input| input.secret) {
+        let problem = Problem::new(format!("`{}` has the secret input `{}`", recipe.name, secret.name));
+        let help = "an image definition keeps no secrets: `include` the recipe from a boot recipe, which can give it one of `secrets`";
+        return Err(problem.at(&wanted.at).help(help).into());
+    }
+    let noun = format!("input of `{}`", recipe.name);
+    let inputs = input::resolve(&recipe.inputs, &wanted.inputs, &wanted.at, &noun)?;
+    Ok(RecipeUse { recipe, inputs, stage, at: Some(wanted.at.clone()) })
 }
 
 /// What the builder of a suite will be, as far as recipes may ask before it exists.
 fn host(suite: Suite, mode: Mode) -> Host {
     Host {
         os: Os {
+            name: format!("Debian GNU/Linux {} ({})", suite.version(), suite.codename()),
             id: "debian".into(),
             family: "debian".into(),
+            like: Vec::new(),
             version: suite.version().into(),
             codename: suite.codename().into(),
         },
         arch: std::env::consts::ARCH.into(),
         container: true,
         systemd: true,
+        package_manager: Some(PackageManager::Apt),
         mode,
+        live: None,
     }
 }
 
-/// The inputs of a recipe as they are recorded.
-pub(crate) fn recorded(uses: &[(RecipeUse, String)]) -> Json {
+/// Recipes as they are recorded: with where they came from, their inputs, and the recipes that they include.
+pub(crate) fn recorded(uses: &[RecipeUse], vendored: &BTreeMap<String, Provenance>) -> Json {
+    let record = |recipe: &Recipe| {
+        let mut record = serde_json::json!({ "recipe": recipe.name, "origin": recipe.origin });
+        if let Some(provenance) = vendored.get(&recipe.origin) {
+            record["vendored"] = serde_json::json!(provenance);
+        }
+        record
+    };
     uses.iter()
-        .map(|(used, origin)| {
-            serde_json::json!({ "recipe": used.recipe.name, "origin": origin, "inputs": used.inputs })
+        .map(|used| {
+            let mut recorded = record(&used.recipe);
+            recorded["inputs"] = Json::Object(used.inputs.clone());
+            let included = used.recipe.all().into_values().filter(|recipe| recipe.name != used.recipe.name);
+            let included: Vec<Json> = included.map(record).collect();
+            if !included.is_empty() {
+                recorded["includes"] = Json::Array(included);
+            }
+            recorded
         })
         .collect()
 }

@@ -6,11 +6,9 @@ use std::path::PathBuf;
 use recipes::run::{Files, converge};
 use recipes::system::Facts;
 use recipes::system::linux::Linux;
-use recipes::template::Scope;
-use serde_json::Map;
 
-use super::{BundleArgument, DONE, FAILED, INTERRUPTED, World, complain, fail, fail_with};
-use crate::boot::chain;
+use super::{BundleArgument, DONE, FAILED, INTERRUPTED, REBOOTING, Tags, World, complain, fail, fail_with};
+use crate::boot_error::chain;
 use crate::fetch::Https;
 use crate::report::{Format, Reporter};
 use crate::signals::Stop;
@@ -21,6 +19,8 @@ use crate::unpack;
 pub(super) struct Apply {
     #[command(flatten)]
     bundle: BundleArgument,
+    #[command(flatten)]
+    tags: Tags,
     /// The root of the host: a tree that is not booted takes files, accounts and links of units only
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
@@ -44,7 +44,7 @@ impl Apply {
                 return FAILED;
             }
         };
-        let resolved = match opened.bundle.resolve(machine.host(), &Scope::new(Map::new())) {
+        let resolved = match self.tags.resolve(&opened.bundle, machine.host()) {
             Ok(resolved) => resolved,
             Err(problems) => return fail_with(&problems),
         };
@@ -58,6 +58,7 @@ impl Apply {
         stop.also(machine.interrupter());
         let mut reporter = Reporter::new(self.format, io::stdout());
         match converge(&resolved, &mut machine, Files::InTurn, &mut |event| reporter.event(&event)) {
+            Ok(summary) if summary.rebooting => REBOOTING,
             Ok(_) => DONE,
             Err(error) => {
                 let code = fail(&error);

@@ -7,10 +7,16 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use miette::{Diagnostic, ReportHandler};
+use recipes::bundle::Bundle;
 use recipes::error::Problems;
+use recipes::resolve::{Resolved, Selection};
+use recipes::system::Host;
+use recipes::template::Scope;
+use serde_json::Map;
 
 mod apply;
 mod check;
+mod facts;
 mod plan;
 mod run;
 mod seal;
@@ -23,6 +29,8 @@ pub const DONE: u8 = 0;
 pub const FAILED: u8 = 1;
 /// A plan with `--detailed-exitcode` has changes.
 pub const CHANGES: u8 = 2;
+/// The host is about to reboot, and the run goes on after that (sysexits.h, `EX_TEMPFAIL`).
+pub const REBOOTING: u8 = 75;
 /// The command line was not understood (sysexits.h, `EX_USAGE`).
 pub const USAGE: u8 = 64;
 /// It was told to stop (128 + SIGINT).
@@ -42,6 +50,7 @@ enum Verb {
     Apply(apply::Apply),
     Plan(plan::Plan),
     Check(check::Check),
+    Facts(facts::Facts),
     Seal(seal::Seal),
     Status(status::Status),
     #[command(hide = true)]
@@ -74,6 +83,7 @@ pub fn main(world: &World) -> u8 {
         Verb::Apply(verb) => verb.run(world),
         Verb::Plan(verb) => verb.run(),
         Verb::Check(verb) => verb.run(),
+        Verb::Facts(verb) => verb.run(),
         Verb::Seal(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
         Verb::StopUnfinished(verb) => verb.run(),
@@ -86,6 +96,26 @@ struct BundleArgument {
     /// The bundle: a tar file, or a folder
     #[arg(value_name = "BUNDLE")]
     bundle: PathBuf,
+}
+
+/// Which of its resources are meant.
+#[derive(Debug, clap::Args)]
+struct Tags {
+    /// Only resources with one of these tags
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    tags: Vec<String>,
+    /// No resource with one of these tags
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    skip_tags: Vec<String>,
+}
+
+impl Tags {
+    /// Everything about a bundle's resources that are meant, decided for a host.
+    fn resolve(self, bundle: &Bundle, host: &Host) -> Result<Resolved, Problems> {
+        let mut resolved = bundle.resolve(host, &Scope::new(Map::new()))?;
+        resolved.select(&Selection { tags: self.tags, skip_tags: self.skip_tags })?;
+        Ok(resolved)
+    }
 }
 
 /// Says on standard error why nothing could be done.

@@ -3,14 +3,12 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use recipes::plan::{Guards, plan_with_pending};
+use recipes::plan::{Guards, plan_with_transaction};
 use recipes::system::linux::Linux;
 use recipes::system::{Facts, Machine};
-use recipes::template::Scope;
-use serde_json::Map;
 
-use super::{BundleArgument, CHANGES, DONE, FAILED, complain, fail, fail_with};
-use crate::boot::chain;
+use super::{BundleArgument, CHANGES, DONE, FAILED, Tags, complain, fail, fail_with};
+use crate::boot_error::chain;
 use crate::report::Format;
 use crate::unpack;
 
@@ -19,16 +17,14 @@ use crate::unpack;
 pub(super) struct Plan {
     #[command(flatten)]
     bundle: BundleArgument,
+    #[command(flatten)]
+    tags: Tags,
     /// The root of the host
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
     /// End with 2 if there is something to change
     #[arg(long)]
     detailed_exitcode: bool,
-    /// Run the `unless` and `onlyif` of commands where nothing changes before them, to prove that nothing
-    /// is left to do
-    #[arg(long)]
-    run_guards: bool,
     /// How to show it
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
@@ -48,7 +44,7 @@ impl Plan {
                 return FAILED;
             }
         };
-        let resolved = match opened.bundle.resolve(machine.host(), &Scope::new(Map::new())) {
+        let resolved = match self.tags.resolve(&opened.bundle, machine.host()) {
             Ok(resolved) => resolved,
             Err(problems) => return fail_with(&problems),
         };
@@ -59,8 +55,7 @@ impl Plan {
                 return FAILED;
             }
         };
-        let guards = if self.run_guards { Guards::Run } else { Guards::Skip };
-        let plan = match plan_with_pending(&resolved, &machine, guards, &pending) {
+        let plan = match plan_with_transaction(&resolved, &machine, Guards::Run, &pending) {
             Ok(plan) => plan,
             Err(error) => return fail(&error),
         };

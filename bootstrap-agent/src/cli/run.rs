@@ -4,8 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{DONE, FAILED, INTERRUPTED, World, complain};
-use crate::boot::{self, Settings};
+use super::{DONE, FAILED, INTERRUPTED, REBOOTING, World, complain};
+use crate::boot::{self, Ended, Settings};
 use crate::report::{Format, Reporter};
 use crate::signals::Stop;
 use crate::source::instance::ENDPOINT;
@@ -49,14 +49,15 @@ impl Run {
             environment: world.proxies.clone(),
         };
         let mut reporter = Reporter::new(self.format, io::stdout());
-        let mut run = || -> io::Result<(Result<(), Failure>, Stop)> {
+        let mut run = || -> io::Result<(Result<Ended, Failure>, Stop)> {
             let stop = Stop::listen()?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let result = runtime.block_on(boot::run(&settings, &mut reporter, &stop));
             Ok((result, stop))
         };
         match run() {
-            Ok((Ok(()), _)) => DONE,
+            Ok((Ok(Ended::Up), _)) => DONE,
+            Ok((Ok(Ended::Rebooting), _)) => REBOOTING,
             Ok((Err(failure), stop)) => {
                 complain(&format!("error: {}: {}", failure.step, failure.message));
                 if let Some(help) = failure.help {

@@ -52,6 +52,7 @@ fn human(status: &Record) -> String {
     let state = match status.state {
         State::Running => "running",
         State::Committed => "starting services",
+        State::Rebooting => "rebooting",
         State::Done => "up",
         State::Failed => "failed",
     };

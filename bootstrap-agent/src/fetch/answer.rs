@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::connect::{Connector, distrust};
 use super::redirect;
-use crate::boot::chain;
+use crate::boot_error::chain;
 
 /// How long a server may take until it begins to answer, the connection included.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);

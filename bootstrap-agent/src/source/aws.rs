@@ -115,6 +115,6 @@ where
             format!("{code}: {message}").trim_end_matches([':', ' ']).to_owned()
         }
         SdkError::ResponseError(_) => "the answer was not one of the service".into(),
-        other => crate::boot::chain(other),
+        other => crate::boot_error::chain(other),
     }
 }

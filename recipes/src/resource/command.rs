@@ -1,23 +1,22 @@
 //! `command`: a program that is run until it need not be.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::fields::AbsolutePath;
-use super::{Claim, Context, Fields, Resource};
+use super::program::{Program, Surroundings, success_codes};
+use super::{Context, Fields, Resource};
 use crate::duration::Span;
 use crate::error::Problem;
-use crate::op::{Command, Op};
-use crate::system::{Facts, PlanError};
+use crate::op::{Command, Content, Input};
 use crate::words::Words;
 
 /// A program to run, without a shell, with an empty environment but for `PATH`, `HOME` and `LC_ALL`.
 ///
 /// It says how it knows that it is done: `creates` a path, `unless` another command succeeds, or `onlyif`
-/// one does. Guards must only look; a dry run does not run them and shows the command as unknown. A command
+/// one does. Guards only look: they run where they cannot write, and one that tries gets `EROFS`. A command
 /// without any of the three runs every time, and fails the proof of a bake.
 ///
 /// ```yaml
@@ -44,73 +43,42 @@ pub(super) struct CommandResource {
     cwd: Option<AbsolutePath>,
     /// How long it may run; `5m` if not said.
     timeout: Option<Span>,
-}
-
-#[derive(Debug)]
-struct Resolved {
-    command: Command,
-    creates: Option<AbsolutePath>,
-    unless: Option<Command>,
-    onlyif: Option<Command>,
+    /// What it reads on its standard input, which is empty if not said; it may hold secrets, which arguments
+    /// and variables may not.
+    stdin: Option<String>,
+    /// The exit codes that count as success; `[0]` if not said.
+    success_codes: Option<Vec<u8>>,
+    /// Whether what it prints is kept out of events, logs and errors; `true` if not said and a secret is in
+    /// `stdin`.
+    sensitive: Option<bool>,
 }
 
 impl Fields for CommandResource {
     const KIND: &'static str = "command";
+    const SECRET_FIELDS: &'static [&'static str] = &["stdin"];
 
-    fn build(self, _context: &Context<'_>) -> Result<Box<dyn Resource>, Problem> {
-        let with = |words: Words| Command {
-            argv: words.0,
-            environment: self.environment.clone(),
-            directory: self.cwd.as_ref().map(|directory| directory.as_path().to_owned()),
-            user: self.user.clone(),
-            timeout: self.timeout.map_or(Duration::from_mins(5), |span| span.0),
+    fn build(self, context: &Context<'_>) -> Result<Box<dyn Resource>, Problem> {
+        let surroundings = Surroundings {
+            environment: self.environment,
+            user: self.user,
+            cwd: self.cwd,
+            timeout: self.timeout,
         };
-        Ok(Box::new(Resolved {
-            command: with(self.argv),
-            creates: self.creates,
-            unless: self.unless.map(&with),
-            onlyif: self.onlyif.map(&with),
-        }))
-    }
-}
-
-impl Resource for Resolved {
-    fn subject(&self) -> String {
-        self.command.to_string()
-    }
-
-    fn claims(&self) -> Vec<Claim> {
-        // Two equal commands are one thing twice; what they change is not known.
-        Vec::new()
-    }
-
-    fn runs_every_time(&self) -> bool {
-        self.creates.is_none() && self.unless.is_none() && self.onlyif.is_none()
-    }
-
-    fn plan(&self, facts: &dyn Facts) -> Result<Vec<Op>, PlanError> {
-        if let Some(path) = &self.creates
-            && facts.entry(path.as_path())?.known()?.is_some()
-        {
-            return Ok(Vec::new());
-        }
-        if let Some(guard) = &self.unless
-            && facts.succeeds(guard)?.known()?
-        {
-            return Ok(Vec::new());
-        }
-        if let Some(guard) = &self.onlyif
-            && !facts.succeeds(guard)?.known()?
-        {
-            return Ok(Vec::new());
-        }
-        Ok(vec![Op::Run(self.command.clone())])
+        let text = |text: String| Input::Text(Content::new(text).secret_if(context.secret));
+        let command = Command {
+            input: self.stdin.map_or(Input::Nothing, text),
+            success_codes: success_codes(self.success_codes)?,
+            sensitive: self.sensitive.unwrap_or(context.secret),
+            ..surroundings.command(self.argv.0)?
+        };
+        let conditions = surroundings.conditions(self.creates, self.unless, self.onlyif)?;
+        Ok(Box::new(Program { command, conditions }))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::op::{Command, Op};
+    use crate::op::{Command, Input, Op};
     use crate::system::fake::Fake;
     use crate::testing::Example;
 
@@ -163,11 +131,26 @@ mod tests {
             "- command: { argv: \"a 'b c'\", environment: { X: y }, user: app, cwd: /srv, timeout: 90s }",
         );
         example.converge(&mut fake).expect("it converges");
-        let [Op::Run(Command { argv, environment, directory, user, timeout })] = &fake.performed[..] else {
-            panic!("one command")
-        };
+        let [Op::Run(command)] = &fake.performed[..] else { panic!("one command") };
+        let Command { argv, environment, directory, user, timeout, input, success_codes, sensitive } =
+            command;
+        assert_eq!((input, &success_codes[..], sensitive), (&Input::Nothing, &[0][..], &false));
         assert_eq!((argv[1].as_str(), environment["X"].as_str(), user.as_deref()), ("b c", "y", Some("app")));
         assert_eq!((directory.as_deref(), timeout.as_secs()), (Some("/srv".as_ref()), 90));
+    }
+
+    #[test]
+    fn a_secret_goes_in_by_standard_input_and_nothing_of_it_comes_out() {
+        let mut fake = Fake::debian();
+        let example =
+            Example::resources("- command: { argv: chpasswd, stdin: \"root:{{ secrets.password }}\\n\" }")
+                .secret("hunter2");
+        example.converge(&mut fake).expect("it converges");
+        insta::assert_snapshot!(format!("{:?}", fake.performed), @r#"[Run(Command { argv: ["chpasswd"], environment: {}, directory: None, user: None, timeout: 300s, input: Text((secret, 13 bytes)), success_codes: [0], sensitive: true })]"#);
+        let said = "- command: { argv: a, stdin: x, success_codes: [0, 3], sensitive: true }";
+        Example::resources(said).converge(&mut fake).expect("it converges");
+        let Some(Op::Run(command)) = fake.performed.last() else { panic!("a command") };
+        assert_eq!((&command.success_codes[..], command.sensitive), (&[0, 3][..], true));
     }
 
     #[test]
@@ -176,6 +159,9 @@ mod tests {
         insta::assert_snapshot!(problems("{ argv: \"a 'b\" }"), @"example/recipe.yaml:2:22: `a 'b` is not a command: it is empty or a quote is open");
         insta::assert_snapshot!(problems("{ argv: [] }"), @"example/recipe.yaml:2:22: a command has at least one word");
         insta::assert_snapshot!(problems("{ argv: a, timeout: 90 }"), @"example/recipe.yaml:2:14: `90` is not a time; write one such as `90s` or `5m`");
+        insta::assert_snapshot!(problems("{ argv: a, success_codes: [] }"), @"example/recipe.yaml:2:14: `success_codes` is empty: no exit code would be a success");
+        insta::assert_snapshot!(problems("{ argv: a, environment: { A=B: c } }"), @"example/recipe.yaml:2:14: `A=B` is not the name of a variable: it is empty or has `=` or NUL in it");
+        insta::assert_snapshot!(problems(r#"{ argv: [a], unless: ["b\0"] }"#), @"example/recipe.yaml:2:14: a word of a command has NUL in it, which no program can be given");
         let leaky = Example::resources("- command: { argv: [mysql, \"-p{{ secrets.password }}\"] }")
             .secret("hunter2");
         insta::assert_snapshot!(leaky.problems(), @"example/recipe.yaml:2:22: a secret may not be used in `argv` of a `command`; it would be seen in plans and process lists; write it to a `file` or `template`");

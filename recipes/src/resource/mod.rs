@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::error::Problem;
 use crate::from_node::from_node;
 use crate::node::Node;
-use crate::op::{Content, Op};
+use crate::op::{Command, Content, Op};
 use crate::recipe::Recipe;
 use crate::source::Location;
 use crate::system::{Facts, PlanError};
@@ -20,6 +20,9 @@ use crate::template::Scope;
 
 mod absent;
 mod alternatives;
+mod apt_sources;
+mod archive;
+mod archive_compare;
 mod assert;
 mod authorized_key;
 mod block;
@@ -27,6 +30,7 @@ mod command;
 mod contents;
 mod cron;
 mod directory;
+mod dnf_repo;
 mod download;
 mod drop_ins;
 mod edit;
@@ -58,16 +62,21 @@ mod mount;
 mod near;
 mod package;
 mod package_hold;
+mod package_manager;
 mod package_pin;
 mod package_upgrade;
 mod part;
 mod permissions;
+mod program;
 mod public_key;
+mod reboot;
 mod reference;
 mod repository;
+mod script;
 mod sections;
 mod service;
 mod sudo;
+mod swap;
 mod symlink;
 mod sysctl;
 mod systemd_unit;
@@ -78,10 +87,17 @@ mod tmpfiles;
 mod toml;
 mod toml_value;
 mod user;
+mod wait_for;
+mod yaml;
+#[cfg(test)]
+mod yaml_properties;
+mod yaml_text;
+mod yaml_tree;
+mod yaml_value;
 
 pub use contents::SECRET_FILES;
 pub use glob::Glob;
-pub use reference::{Reference, reference};
+pub use reference::{Field, Reference, facts_reference, reference};
 
 /// The list of kinds, from which everything that is said of all of them is made.
 macro_rules! kinds {
@@ -107,12 +123,14 @@ kinds![
     download::Download,
     git::Git,
     directory::Directory,
+    archive::ArchiveFields,
     symlink::Symlink,
     line::Line,
     block::Block,
     ini::Ini,
     json::JsonKey,
     toml::TomlKey,
+    yaml::YamlKey,
     permissions::Permissions,
     absent::Absent,
     user::User,
@@ -129,6 +147,7 @@ kinds![
     kernel_module::KernelModule,
     kernel_parameter::KernelParameter,
     mount::Mount,
+    swap::Swap,
     hostname::Hostname,
     hosts_entry::HostsEntry,
     timezone::Timezone,
@@ -137,6 +156,9 @@ kinds![
     journald::Journald,
     logrotate::Logrotate,
     command::CommandResource,
+    script::Script,
+    wait_for::WaitFor,
+    reboot::Reboot,
     assert::Assert,
 ];
 
@@ -158,6 +180,11 @@ pub trait Resource: fmt::Debug {
     /// Whether it is a thing to do rather than a thing to be, so that it makes sense as a handler only.
     fn is_reaction(&self) -> bool {
         false
+    }
+
+    /// The program it runs, if that is all it does: what it prints can be registered.
+    fn command(&self) -> Option<&Command> {
+        None
     }
 
     /// Whether it says nothing about when it is done, so that planning it again never comes out empty.

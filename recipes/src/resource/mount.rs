@@ -24,7 +24,7 @@ use crate::system::{Facts, PlanError};
 /// `mounted` and `absent` also mount and unmount now, through the unit that systemd makes of the entry,
 /// on a live host with a kernel of its own; a bake and a container only have the entry. New options of
 /// what is mounted already take effect at the next boot, or by a handler
-/// `service: { name: srv-data.mount, state: reloaded }`. Swap has no path and is not for this kind.
+/// `service: { name: srv-data.mount, state: reloaded }`. Swap has a kind of its own.
 ///
 /// ```yaml
 /// - mount: { path: /srv/data, device: LABEL=data, fstype: ext4, options: [noatime, nofail], pass: 2 }
@@ -95,7 +95,7 @@ impl Fields for Mount {
                 .help("it is a word such as `ext4`; /proc/filesystems has those that the kernel knows"));
         }
         if fstype == "swap" {
-            return Err(Problem::new("swap is not mounted at a path"));
+            return Err(Problem::new("swap is not mounted at a path").help("write a `swap`"));
         }
         let options = self.options.unwrap_or_else(|| vec!["defaults".into()]);
         options.iter().try_for_each(|option| check_option(option))?;
@@ -306,7 +306,7 @@ mod tests {
         insta::assert_snapshot!(problems("{ path: /a, device: UUID=, fstype: ext4 }"), @"example/recipe.yaml:2:12: `UUID=` names no device: nothing is behind `=`");
         insta::assert_snapshot!(problems("{ path: /a, device: \"x\\ny\", fstype: ext4 }"), @"example/recipe.yaml:2:12: `device` has a line end or another control character in it");
         insta::assert_snapshot!(problems("{ path: /a, device: x, fstype: ext 4 }"), @"example/recipe.yaml:2:12: `ext 4` is not a type of a file system; it is a word such as `ext4`; /proc/filesystems has those that the kernel knows");
-        insta::assert_snapshot!(problems("{ path: /a, device: x, fstype: swap }"), @"example/recipe.yaml:2:12: swap is not mounted at a path");
+        insta::assert_snapshot!(problems("{ path: /a, device: x, fstype: swap }"), @"example/recipe.yaml:2:12: swap is not mounted at a path; write a `swap`");
         insta::assert_snapshot!(problems("{ path: /a, device: x, fstype: ext4, options: ['ro,nofail'] }"), @"example/recipe.yaml:2:12: `ro,nofail` is not one mount option; write each as an element of the list: `options: [noatime, nofail]`");
         insta::assert_snapshot!(problems("{ path: /a, device: x, fstype: ext4, options: [] }"), @"example/recipe.yaml:2:12: `options` is empty; write `[defaults]`, or leave it out");
         insta::assert_snapshot!(problems("{ path: /a, device: x, fstype: ext4, options: ro }"), @"example/recipe.yaml:2:58: expected a list, found the string `ro`");

@@ -4,16 +4,23 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::fields::{AbsolutePath, PackageName, is_package_word};
+use super::package_manager::{needs, package_manager};
 use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
 use crate::op::{Op, PackageRequest};
-use crate::system::{Facts, Known, PackageFile, PlanError};
+use crate::system::{Facts, Known, PackageFile, PackageManager, PlanError};
 
 /// A package of the system's package manager.
 ///
 /// Adjacent `package` resources are one transaction. Package lists are refreshed once a run, before the
 /// first installation. Maintainer scripts start no services; a `service` resource does. Questions are
 /// never asked and changed configuration files are kept. A lock held by another package manager is waited for.
+///
+/// On Debian and what descends from it apt does this, on Fedora, RHEL, Amazon Linux 2023 and their like dnf. A
+/// version is written as the package manager shows it: `3.0.15-1~deb12u1` as `dpkg-query --show` does, and
+/// `1:3.0.7-27.el9` as `rpm --query --queryformat '%{EVR}'` does, with its release, and its epoch if it has one. Of
+/// a package that rpm has several times, as it has kernels, the one that was installed last counts. Removing a
+/// package removes what depends on it, and not what it once brought.
 ///
 /// ```yaml
 /// - package: { name: nginx-light }
@@ -31,12 +38,13 @@ pub(super) struct Package {
     /// not said, and the newest is installed.
     version: Option<String>,
     /// A `.deb` file of the host that it is installed from, with what it needs from the repositories; the version is
-    /// that of the file, older or newer than what is installed.
+    /// that of the file, older or newer than what is installed. For hosts with apt.
     source: Option<AbsolutePath>,
-    /// Whether packages that it recommends come too; `false` if not said.
+    /// Whether packages that it recommends come too (for dnf: its weak dependencies); `false` if not said.
     #[serde(default)]
     recommends: bool,
-    /// `present`, `absent`, or `purged` with its configuration.
+    /// `present`, `absent`, or `purged` with its configuration. rpm removes configuration that nobody changed, and
+    /// keeps the rest as `FILE.rpmsave`, which `purged` removes.
     #[serde(default)]
     state: State,
 }
@@ -91,6 +99,17 @@ impl Resource for Package {
     }
 
     fn plan(&self, facts: &dyn Facts) -> Result<Vec<Op>, PlanError> {
+        let manager = package_manager(facts, "a `package`")?;
+        // Every package of rpm has a release, so without one no version is ever right.
+        if let Some(version) = &self.version
+            && manager == PackageManager::Dnf
+            && !version.contains(['-', '*'])
+        {
+            return Err(PlanError::impossible_but(
+                format!("`{version}` is not a whole version for dnf, for it has no release"),
+                format!("write `{version}-*` for any release, or all of it, such as `{version}-1.el9`"),
+            ));
+        }
         let installed = match facts.package(&self.name.0)? {
             Known::Yes(installed) => installed,
             // A dependency of another package may bring it. Wanting it again changes nothing.
@@ -98,6 +117,8 @@ impl Resource for Package {
             Known::Unknown(why) => return Err(PlanError::Unknown(why)),
         };
         if let Some(source) = &self.source {
+            let instead = "put a `repository` that has the package before it, and leave `source` out";
+            needs(PackageManager::Apt, facts, "a `source`", instead)?;
             return self.plan_from(facts, source, installed.as_ref());
         }
         let is_right = match (&installed, &self.version) {
@@ -210,6 +231,22 @@ mod tests {
     }
 
     #[test]
+    fn a_version_of_dnf_has_a_release() {
+        let mut fake = Fake::amazon();
+        let example = |version: &str| {
+            Example::resources(&format!("- package: {{ name: nginx, version: '{version}' }}"))
+        };
+        insta::assert_snapshot!(example("1.22.1").fails(&mut fake), @"example: package nginx: `1.22.1` is not a whole version for dnf, for it has no release; write `1.22.1-*` for any release, or all of it, such as `1.22.1-1.el9`");
+        example("1:1.22.1-1.amzn2023").settles(&mut fake);
+        insta::assert_snapshot!(example("1:1.22.1-*").settles(&mut fake), @"Plan: 0 to change, 1 unchanged.");
+        insta::assert_snapshot!(example("1.23.*").settles(&mut fake), @"
+        example: package nginx
+          + install nginx 1.23.*
+        Plan: 1 to change, 0 unchanged.
+        ");
+    }
+
+    #[test]
     fn settles_at_the_version_of_a_file() {
         let mut fake = Fake::debian();
         let example = Example::resources("- package: { name: agent, source: /srv/agent.deb }");
@@ -248,6 +285,30 @@ mod tests {
         ");
         let installed = |op: &Op| matches!(op, Op::InstallPackages { packages } if packages.len() == 2);
         assert!(fake.performed.iter().any(installed), "they are one transaction");
+    }
+
+    #[test]
+    fn a_file_is_for_hosts_with_apt() {
+        let mut fake = Fake::amazon();
+        fake.file("/srv/agent.deb", "Package: agent\nVersion: 2.1\n");
+        let example = Example::resources("- package: { name: agent, source: /srv/agent.deb }");
+        insta::assert_snapshot!(example.fails(&mut fake), @"example: package agent: a `source` is for hosts with apt, and this is `amzn`, which has dnf; put a `repository` that has the package before it, and leave `source` out");
+    }
+
+    #[test]
+    fn rpm_leaves_no_configuration_that_is_to_be_purged() {
+        let mut fake = Fake::amazon();
+        Example::resources("- package: { name: nginx }").settles(&mut fake);
+        Example::resources("- package: { name: nginx, state: absent }").settles(&mut fake);
+        insta::assert_snapshot!(Example::resources("- package: { name: nginx, state: purged }").settles(&mut fake), @"Plan: 0 to change, 1 unchanged.");
+    }
+
+    #[test]
+    fn a_host_without_a_package_manager_that_is_known_says_so() {
+        let host = crate::system::Facts::host(&Fake::debian()).clone();
+        let os = crate::system::Os { id: "arch".into(), family: "arch".into(), ..host.os.clone() };
+        let mut fake = Fake::with_host(crate::system::Host { os, package_manager: None, ..host });
+        insta::assert_snapshot!(Example::resources("- package: { name: a }").fails(&mut fake), @r#"example: package a: a `package` is for hosts with apt or dnf, and this is `arch`; write `when: facts.os.family == "debian"`, or what is right for it"#);
     }
 
     #[test]

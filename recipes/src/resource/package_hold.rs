@@ -1,18 +1,23 @@
 //! `package_hold`: packages that stay at the version they have.
 
+use std::path::Path;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::fields::PackageName;
+use super::package_manager::package_manager;
 use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
 use crate::op::Op;
-use crate::system::{Facts, PlanError};
+use crate::system::{Facts, PackageManager, PlanError};
 
 /// Packages that no upgrade changes, also none that a person starts, until they are not held any more.
 ///
 /// What is held has to be installed: put the `package` before. A `package` with a `version` changes a package
 /// that is held, and so does one that shall be absent, because the recipe says so itself.
+///
+/// dnf holds packages with its plugin versionlock, which `python3-dnf-plugin-versionlock` brings.
 ///
 /// ```yaml
 /// - package_hold: { names: [linux-image-cloud-amd64, docker-ce] }
@@ -26,6 +31,9 @@ pub(super) struct PackageHold {
     /// Whether they are held; `true` if not said.
     held: Option<bool>,
 }
+
+/// The settings of the plugin, which come with it (dnf-versionlock(8)).
+const VERSIONLOCK: &str = "/etc/dnf/plugins/versionlock.conf";
 
 #[derive(Debug)]
 struct Resolved {
@@ -58,6 +66,16 @@ impl Resource for Resolved {
 
     fn plan(&self, facts: &dyn Facts) -> Result<Vec<Op>, PlanError> {
         let mut packages = Vec::new();
+        let manager = package_manager(facts, "a `package_hold`")?;
+        if self.held
+            && manager == PackageManager::Dnf
+            && facts.entry(Path::new(VERSIONLOCK))?.known()?.is_none()
+        {
+            return Err(PlanError::impossible_but(
+                "dnf holds packages with its plugin versionlock, which is not there",
+                "put a `package: { name: python3-dnf-plugin-versionlock }` before it",
+            ));
+        }
         for name in &self.names {
             // dpkg would remember the wish for a package that it does not have, and forget it at will.
             if self.held && facts.package(name)?.known()?.is_none() {
@@ -102,6 +120,27 @@ mod tests {
         Plan: 1 to change, 0 unchanged.
         ");
         insta::assert_snapshot!(Example::resources("- package_hold: { names: [c], held: false }").settles(&mut fake), @"Plan: 0 to change, 1 unchanged.");
+    }
+
+    #[test]
+    fn dnf_needs_its_plugin() {
+        let mut fake = Fake::amazon();
+        let example = Example::resources("- package: { name: a }\n- package_hold: { names: [a] }");
+        fake.apply(&crate::op::Op::InstallPackages {
+            packages: vec![crate::op::PackageRequest {
+                name: "a".into(),
+                version: None,
+                recommends: false,
+                source: None,
+            }],
+        });
+        insta::assert_snapshot!(example.fails(&mut fake), @"example: package_hold a: dnf holds packages with its plugin versionlock, which is not there; put a `package: { name: python3-dnf-plugin-versionlock }` before it");
+        fake.file("/etc/dnf/plugins/versionlock.conf", "[main]\nenabled = 1\n");
+        insta::assert_snapshot!(example.settles(&mut fake), @"
+        example: package_hold a
+          ~ hold a
+        Plan: 1 to change, 1 unchanged.
+        ");
     }
 
     #[test]

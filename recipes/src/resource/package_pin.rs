@@ -7,17 +7,18 @@ use serde::Deserialize;
 
 use super::contents::{Contents, plan_absent};
 use super::fields::{State, attributes, is_package_word};
-use super::repository::needs_apt;
+use super::package_manager::needs;
 use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
 use crate::op::{Content, Op};
-use crate::system::{Facts, PlanError};
+use crate::system::{Facts, PackageManager, PlanError};
 
 /// Which of several versions of packages apt takes, in `/etc/apt/preferences.d/NAME.pref`.
 ///
 /// The version with the highest priority is taken: one that is installed has 100, those of a repository 500.
 /// Below 0 a version is never installed; above 1000 it is taken even if that is a step back. It decides for
-/// what is installed later and for upgrades; what is installed already stays until then.
+/// what is installed later and for upgrades; what is installed already stays until then. dnf has no pins: there
+/// `package_hold`, and `priority` and `exclude` of a `repository`, are what comes nearest.
 ///
 /// ```yaml
 /// - package_pin: { name: kernel-from-backports, packages: ["linux-image-*"], release: n=bookworm-backports, priority: 900 }
@@ -177,7 +178,8 @@ impl Resource for Resolved {
 
     fn plan(&self, facts: &dyn Facts) -> Result<Vec<Op>, PlanError> {
         let Some(pin) = &self.pin else { return plan_absent(facts, &self.path()) };
-        needs_apt(facts, "package_pin")?;
+        let instead = "`package_hold` keeps a package at its version, and `priority` and `exclude` of a `repository` say where packages come from; write `when: facts.os.family == \"debian\"` here";
+        needs(PackageManager::Apt, facts, "a `package_pin`", instead)?;
         Contents {
             path: self.path(),
             content: Content::new(pin.text()),
@@ -241,6 +243,12 @@ mod tests {
           - remove /etc/apt/preferences.d/a.pref
         Plan: 1 to change, 0 unchanged.
         ");
+    }
+
+    #[test]
+    fn dnf_has_no_pins() {
+        let pin = example("name: a, packages: ['*'], origin: a.b, priority: 100");
+        insta::assert_snapshot!(pin.fails(&mut Fake::amazon()), @r#"example: package_pin a: a `package_pin` is for hosts with apt, and this is `amzn`, which has dnf; `package_hold` keeps a package at its version, and `priority` and `exclude` of a `repository` say where packages come from; write `when: facts.os.family == "debian"` here"#);
     }
 
     #[test]

@@ -10,10 +10,10 @@ use crate::system::{Facts, Mode, PlanError};
 
 /// Every installed package at the newest version that the repositories have, when an image is baked.
 ///
-/// One transaction upgrades all. Packages that an upgrade newly needs are installed, none is removed, and what
-/// is held or pinned stays. The package lists are refreshed before, so a dry run, which refreshes nothing,
-/// shows it as known after apply. On a live host it is an error, because its services would go on with the
-/// old code.
+/// One transaction upgrades all. Packages that an upgrade newly needs are installed, and what is held or pinned
+/// stays. apt removes none; dnf removes what a newer package says that it replaces. The package lists are refreshed
+/// before, so a dry run, which refreshes nothing, shows it as known after apply. On a live host it is an error,
+/// because its services would go on with the old code.
 ///
 /// ```yaml
 /// - package_upgrade: {}
@@ -22,8 +22,8 @@ use crate::system::{Facts, Mode, PlanError};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PackageUpgrade {
-    /// Whether only packages are upgraded whose newest version is from a repository of security updates;
-    /// `false` if not said.
+    /// Whether only packages are upgraded whose newest version is from a repository of security updates, or for
+    /// which dnf knows of a security advisory; `false` if not said.
     #[serde(default)]
     security: bool,
 }

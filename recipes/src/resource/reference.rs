@@ -10,7 +10,9 @@ use super::glob::{Glob, RelativeGlob};
 use super::keys::KeyPath;
 use super::schemas;
 use super::sections::{Ordered, Values};
+use super::swap::Size;
 use crate::duration::Span;
+use crate::system::Host;
 use crate::url::HttpsUrl;
 use crate::words::Words;
 
@@ -69,6 +71,7 @@ written_as! {
     PartName: "name of a file, without a dot",
     RelativeGlob: "path below it with `*`, `?` and `**`",
     Sha256Sum: "64 hexadecimal digits",
+    Size: "number with `M`, `G` or `T`",
     Span: "duration, such as `30s`",
     Values: "string, number, boolean, or a list of them",
     Words: "words of a command, as a list or one string",
@@ -99,6 +102,17 @@ pub fn reference() -> Vec<Reference> {
             Reference { kind, doc: text(&schema, "description"), fields }
         })
         .collect()
+}
+
+/// The reference of every fact, under the name that templates have for it.
+pub fn facts_reference() -> Vec<Field> {
+    let schema = schemars::schema_for!(Host).to_value();
+    let mut fields = Vec::new();
+    collect(&schema, &schema, "facts.", &mut fields);
+    // What holds others is no fact itself.
+    let is_holder =
+        |field: &Field| fields.iter().any(|other| other.name.starts_with(&format!("{}.", field.name)));
+    fields.iter().filter(|field| !is_holder(field)).cloned().collect()
 }
 
 /// Collects the fields of an object, and those of objects in it.
@@ -175,6 +189,8 @@ fn text(schema: &Json, key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::system::Facts;
+    use crate::system::fake::Fake;
 
     #[test]
     fn every_kind_and_every_field_is_documented() {
@@ -186,10 +202,26 @@ mod tests {
             for field in fields {
                 assert!(!field.doc.is_empty(), "{kind}: {} is documented", field.name);
                 // What a file of data may have as a value is for the program that reads it.
-                let is_data = ["json", "toml"].contains(&kind) && field.name == "value";
+                let is_data = ["json", "toml", "yaml"].contains(&kind) && field.name == "value";
                 assert_eq!(field.takes == "any value", is_data, "{kind}: {} says what it takes", field.name);
             }
         }
+    }
+
+    #[test]
+    fn every_fact_is_documented() {
+        let host = serde_json::to_value(Fake::debian().host()).expect("JSON");
+        for Field { name, takes, doc, .. } in facts_reference() {
+            assert!(!doc.is_empty(), "{name} is documented");
+            assert_ne!(takes, "mapping", "{name} is a fact itself");
+            let pointer = name.trim_start_matches("facts").replace('.', "/");
+            assert!(host.pointer(&pointer).is_some(), "templates see {name}");
+        }
+        assert_eq!(
+            Fake::debian().host().to_string().lines().count(),
+            facts_reference().len(),
+            "none is left out"
+        );
     }
 
     #[test]

@@ -98,7 +98,7 @@ resources:
     fn what_the_template_asks_for_must_exist() {
         let problems = |text: &str| Example::recipe(RECIPE).template("app.conf.tera", text).problems();
         insta::assert_snapshot!(problems("port {{ inputs.prot }}\n"), @"example/templates/app.conf.tera:1:9: `inputs.prot` is not defined; did you mean `port`? valid is `port`");
-        insta::assert_snapshot!(problems("{% if facts.os.nmae %}{% endif %}"), @"example/templates/app.conf.tera:1:7: `facts.os.nmae` is not defined; valid are `id`, `family`, `version` and `codename`");
+        insta::assert_snapshot!(problems("{% if facts.os.nmae %}{% endif %}"), @"example/templates/app.conf.tera:1:7: `facts.os.nmae` is not defined; did you mean `name`? valid are `name`, `id`, `family`, `like`, `version` and `codename`");
         insta::assert_snapshot!(problems("{{ secrets.password }}"), @"example/templates/app.conf.tera:1:4: variable `secrets` is not defined. Available variables: facts, inputs");
         insta::assert_snapshot!(Example::recipe(RECIPE).template("app.tera", "").problems(), @"example/recipe.yaml:5:15: there is no template `app.conf.tera`; valid is `app.tera`");
     }

@@ -1,15 +1,20 @@
 //! A host in memory, for tests: of this crate, and of whatever is built on it.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 
+use super::live::{Live, Virtualization};
 use super::simulated::Simulated;
 use super::{
-    Attributes, Entry, Facts, FactsError, Group, Host, Known, Machine, Mode, Os, PackageFile, PerformError,
-    Reading, User,
+    Attributes, Entry, Facts, FactsError, Group, Host, Known, Machine, Mode, Os, PackageChange, PackageFile,
+    PackageManager, PerformError, Reading, User, Why,
 };
-use crate::op::{Before, Command, Content, Download, Op, Upgrades, WriteFile};
+use crate::archive::{ItemKind, walk};
+use crate::op::{
+    Archive, Before, Command, Content, Download, Op, PackageRequest, Unpack, Upgrades, WriteFile,
+};
 
 /// A machine without a machine: operations change maps, and can be made to fail.
 pub struct Fake {
@@ -24,11 +29,22 @@ pub struct Fake {
     served: BTreeMap<String, Vec<u8>>,
     /// Checkouts in which somebody changed a file.
     changed: BTreeSet<PathBuf>,
+    /// What the package manager says that an installation comes to, if it can tell.
+    transaction: Option<Vec<PackageChange>>,
+    /// How often it was asked.
+    asked: Cell<usize>,
     /// What commands make when they run.
     makes: BTreeMap<Vec<String>, Vec<Op>>,
     /// Guards that succeed.
     succeeding: BTreeSet<Vec<String>>,
+    printing: BTreeMap<Vec<String>, String>,
+    /// Addresses that accept connections.
+    accepting: BTreeSet<String>,
+    /// What happens to the host while a run waits.
+    later: Vec<Op>,
     pending: Vec<String>,
+    /// What it is to be booted anew for, each with whether it was.
+    reboots: BTreeMap<String, bool>,
     fail_at: Option<usize>,
     unreadable: BTreeSet<String>,
 }
@@ -38,21 +54,45 @@ impl Fake {
     pub fn debian() -> Self {
         Self::with_host(Host {
             os: Os {
+                name: "Debian GNU/Linux 12 (bookworm)".into(),
                 id: "debian".into(),
                 family: "debian".into(),
+                like: Vec::new(),
                 version: "12".into(),
                 codename: "bookworm".into(),
             },
             arch: "x86_64".into(),
             container: false,
             systemd: true,
+            package_manager: Some(PackageManager::Apt),
             mode: Mode::Live,
+            live: Some(Live {
+                hostname: "host".into(),
+                kernel: "6.1.0-37-amd64".into(),
+                cpus: 2,
+                memory: 4096,
+                virtualization: Virtualization::Kvm,
+                ..Live::default()
+            }),
         })
     }
 
-    /// The same host as the builder of an image.
+    /// A live Amazon Linux 2023, which has dnf.
+    pub fn amazon() -> Self {
+        let os = Os {
+            id: "amzn".into(),
+            like: vec!["fedora".into()],
+            name: "Amazon Linux 2023".into(),
+            family: "fedora".into(),
+            version: "2023".into(),
+            codename: String::new(),
+        };
+        Self::with_host(Host { package_manager: os.package_manager(), os, ..Self::debian().host().clone() })
+    }
+
+    /// The Debian host as the builder of an image.
     pub fn builder() -> Self {
-        let host = Host { mode: Mode::Bake, container: true, ..Self::debian().host().clone() };
+        let host = Host { mode: Mode::Bake, container: true, live: None, ..Self::debian().host().clone() };
         Self::with_host(host)
     }
 
@@ -65,9 +105,15 @@ impl Fake {
             upgradable: BTreeMap::new(),
             served: BTreeMap::new(),
             changed: BTreeSet::new(),
+            transaction: None,
+            asked: Cell::new(0),
             makes: BTreeMap::new(),
             succeeding: BTreeSet::new(),
+            printing: BTreeMap::new(),
+            accepting: BTreeSet::new(),
+            later: Vec::new(),
             pending: Vec::new(),
+            reboots: BTreeMap::new(),
             fail_at: None,
             unreadable: BTreeSet::new(),
         };
@@ -137,6 +183,20 @@ impl Fake {
         self.changed.insert(path.into());
     }
 
+    /// Says what any installation comes to; a package without a version goes.
+    pub fn solve_to(&mut self, packages: &[(&str, Option<&str>)]) {
+        let change = |&(name, version): &(&str, Option<&str>)| PackageChange {
+            name: name.to_owned(),
+            version: version.map(str::to_owned),
+        };
+        self.transaction = Some(packages.iter().map(change).collect());
+    }
+
+    /// How often the package manager was asked what an installation comes to.
+    pub fn times_asked(&self) -> usize {
+        self.asked.get()
+    }
+
     /// Says what running a command does to the host.
     pub fn command_makes(&mut self, argv: &[&str], ops: Vec<Op>) {
         self.makes.insert(argv.iter().map(|&word| word.to_owned()).collect(), ops);
@@ -147,6 +207,21 @@ impl Fake {
         self.succeeding.insert(argv.iter().map(|&word| word.to_owned()).collect());
     }
 
+    /// Makes a command print something.
+    pub fn let_print(&mut self, argv: &[&str], text: &str) {
+        self.printing.insert(argv.iter().map(|&word| word.to_owned()).collect(), text.to_owned());
+    }
+
+    /// Has an address accept connections.
+    pub fn let_accept(&mut self, address: &str) {
+        self.accepting.insert(address.into());
+    }
+
+    /// Says what happens to the host while a run waits for something.
+    pub fn comes_later(&mut self, op: Op) {
+        self.later.push(op);
+    }
+
     /// Makes the operation with this number, from 0, fail.
     pub fn fail_at(&mut self, operation: usize) {
         self.fail_at = Some(operation);
@@ -155,6 +230,11 @@ impl Fake {
     /// Lets operations succeed again.
     pub fn heal(&mut self) {
         self.fail_at = None;
+    }
+
+    /// Boots it anew.
+    pub fn boots(&mut self) {
+        self.reboots.values_mut().for_each(|was| *was = true);
     }
 
     /// Makes reading a path fail.
@@ -188,6 +268,51 @@ impl Fake {
             validate: download.validate.clone(),
             before: Before::Absent,
         }))
+    }
+
+    fn unpack(&mut self, unpack: &Unpack) -> Result<(), PerformError> {
+        let file = match &unpack.archive {
+            Archive::Content { content, .. } => Some(content.bytes().to_vec()),
+            Archive::File(path) => match self.content(path)? {
+                Known::Yes(bytes) => bytes,
+                Known::Unknown(_) => None,
+            },
+        };
+        let file = Box::new(Cursor::new(file.unwrap_or_default()));
+        let is_wanted = |path: &Path| unpack.changes.contains_key(path);
+        let state = &mut self.state;
+        let walked = walk(file, unpack.strip_components, &is_wanted, &mut |item| {
+            let path = unpack.path.join(&item.path);
+            let (owner, group) = (unpack.owner.clone(), unpack.group.clone());
+            let attributes = Attributes { owner, group, mode: item.mode };
+            let write = |bytes: Vec<u8>| {
+                Op::WriteFile(WriteFile {
+                    path: path.clone(),
+                    content: Content::new(bytes),
+                    attributes: attributes.clone(),
+                    validate: None,
+                    before: Before::Absent,
+                })
+            };
+            match item.kind {
+                ItemKind::File(content) => {
+                    let mut bytes = Vec::new();
+                    content.read_to_end(&mut bytes)?;
+                    state.apply(&write(bytes));
+                }
+                ItemKind::HardLink(target) => {
+                    if let Ok(Known::Yes(Some(bytes))) = state.content(&unpack.path.join(target)) {
+                        state.apply(&write(bytes));
+                    }
+                }
+                ItemKind::Symlink(target) => state.apply(&Op::CreateSymlink { path, target, before: None }),
+                ItemKind::Parent | ItemKind::Directory => {
+                    state.apply(&Op::CreateDirectory { path, attributes });
+                }
+            }
+            Ok::<_, io::Error>(())
+        });
+        walked.map_err(|stop| PerformError::Unsupported(format!("failed to unpack: {stop:?}")))
     }
 
     fn readable(&self, path: &Path) -> Result<(), FactsError> {
@@ -260,6 +385,12 @@ impl Facts for Fake {
         Ok(Known::Yes(names.map(|(name, _)| name.clone()).collect()))
     }
 
+    fn transaction(&self, _packages: &[PackageRequest]) -> Reading<Vec<PackageChange>> {
+        self.asked.set(self.asked.get() + 1);
+        let unknown = || Known::Unknown(Why("the package lists can tell it".into()));
+        Ok(self.transaction.clone().map_or_else(unknown, Known::Yes))
+    }
+
     fn user(&self, name: &str) -> Reading<Option<User>> {
         self.state.user(name)
     }
@@ -276,8 +407,20 @@ impl Facts for Fake {
         self.state.kernel_parameter(key)
     }
 
+    fn accepts(&self, address: &str) -> Reading<bool> {
+        Ok(Known::Yes(self.accepting.contains(address)))
+    }
+
     fn succeeds(&self, command: &Command) -> Reading<bool> {
         Ok(Known::Yes(self.succeeding.contains(&command.argv)))
+    }
+
+    fn output(&self, command: &Command) -> Reading<String> {
+        let failed = || FactsError {
+            what: format!("what `{command}` prints"),
+            source: io::Error::other("it ended with 1"),
+        };
+        self.printing.get(&command.argv).cloned().map(Known::Yes).ok_or_else(failed)
     }
 }
 
@@ -291,12 +434,20 @@ impl Machine for Fake {
             let what = "do what this test wants to fail".into();
             return Err(PerformError::Io { what, source: io::ErrorKind::StorageFull.into() });
         }
+        if let Op::WaitFor { condition, within } = op {
+            self.later.iter().for_each(|op| self.state.apply(op));
+            if condition.holds(self)? != Known::Yes(true) {
+                let (what, last) = (condition.to_string(), "nothing came".into());
+                return Err(PerformError::NotSeen { what, within: *within, last });
+            }
+        }
         match op {
             Op::Download(download) => self.state.apply(&self.fetched(download)?),
             Op::Checkout(checkout) => {
                 self.changed.remove(&checkout.path);
                 self.state.apply(op);
             }
+            Op::Unpack(unpack) => self.unpack(unpack)?,
             _ => self.state.apply(op),
         }
         if let Op::InstallPackages { packages } = op {
@@ -333,6 +484,20 @@ impl Machine for Fake {
 
     fn remember_handlers(&mut self, handlers: &[String]) -> Result<(), PerformError> {
         self.pending = handlers.to_vec();
+        Ok(())
+    }
+
+    fn rebooted_for(&self, resource: &str) -> Result<bool, PerformError> {
+        Ok(self.reboots.get(resource) == Some(&true))
+    }
+
+    fn remember_reboot(&mut self, resource: &str) -> Result<(), PerformError> {
+        self.reboots.insert(resource.into(), false);
+        Ok(())
+    }
+
+    fn forget_reboots(&mut self) -> Result<(), PerformError> {
+        self.reboots.clear();
         Ok(())
     }
 

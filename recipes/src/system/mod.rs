@@ -5,18 +5,24 @@
 //! ([`simulated::Simulated`]), or of one that exists only in memory ([`fake::Fake`]).
 
 use std::fmt;
-use std::io;
+use std::io::{self, Cursor};
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
-use crate::op::{Command, Op, Upgrades};
+use crate::archive::ReadSeek;
+use crate::op::{Command, Op, PackageRequest, Upgrades};
 use crate::url::HttpsUrl;
 
 pub mod accounts;
+pub mod condition;
 pub mod fake;
 pub mod fetch;
 pub mod linux;
+pub mod live;
 pub mod simulated;
 pub mod units;
 
@@ -28,6 +34,11 @@ pub trait Facts {
     fn entry(&self, path: &Path) -> Reading<Option<Entry>>;
     /// The bytes of a regular file; `None` if there is none.
     fn content(&self, path: &Path) -> Reading<Option<Vec<u8>>>;
+    /// A regular file, to be read in pieces; `None` if there is none.
+    fn open(&self, path: &Path) -> Reading<Option<Box<dyn ReadSeek>>> {
+        let in_memory = |bytes| Box::new(Cursor::new(bytes)) as Box<dyn ReadSeek>;
+        Ok(self.content(path)?.map(|content| content.map(in_memory)))
+    }
     /// The SHA-256 of a regular file, in hexadecimal; `None` if there is none. The file may be larger than what
     /// fits into memory.
     fn sha256(&self, path: &Path) -> Reading<Option<String>>;
@@ -46,6 +57,9 @@ pub trait Facts {
     /// The packages that an upgrade would change or newly install, sorted. It is of the package lists as the
     /// repositories have them in a run that changes the host, and of those at hand in any other.
     fn upgradable(&self, which: Upgrades) -> Reading<Vec<String>>;
+    /// All that installing packages would come to: these, what comes with them, and what goes. It is of the
+    /// package lists at hand, and not known if they do not have a package.
+    fn transaction(&self, packages: &[PackageRequest]) -> Reading<Vec<PackageChange>>;
     /// An account.
     fn user(&self, name: &str) -> Reading<Option<User>>;
     /// A group.
@@ -55,8 +69,12 @@ pub trait Facts {
     fn active(&self, unit: &str) -> Reading<bool>;
     /// The value that the running kernel has for a sysctl key; `None` if it does not know the key.
     fn kernel_parameter(&self, key: &str) -> Reading<Option<String>>;
+    /// Whether something accepts TCP connections at an address, `HOST:PORT`.
+    fn accepts(&self, address: &str) -> Reading<bool>;
     /// Whether a command that only looks ends with 0.
     fn succeeds(&self, command: &Command) -> Reading<bool>;
+    /// What a command that only looks prints on its standard output. It fails if the command does.
+    fn output(&self, command: &Command) -> Reading<String>;
 }
 
 /// A host that operations can be performed on. Nothing else in the engine writes or executes.
@@ -90,6 +108,24 @@ pub trait Machine: Facts {
     /// # Errors
     /// When they cannot be written down.
     fn remember_handlers(&mut self, handlers: &[String]) -> Result<(), PerformError>;
+
+    /// Whether this host was booted anew for a resource since a run last came to its end.
+    ///
+    /// # Errors
+    /// When what an earlier run left cannot be read.
+    fn rebooted_for(&self, resource: &str) -> Result<bool, PerformError>;
+
+    /// Remembers on the host that it is about to be booted anew for a resource.
+    ///
+    /// # Errors
+    /// When it cannot be written down.
+    fn remember_reboot(&mut self, resource: &str) -> Result<(), PerformError>;
+
+    /// Forgets what the host was booted anew for, because a run came to its end.
+    ///
+    /// # Errors
+    /// When that cannot be written down.
+    fn forget_reboots(&mut self) -> Result<(), PerformError>;
 
     /// Makes everything performed so far survive a power cut.
     ///
@@ -199,6 +235,16 @@ pub enum PerformError {
         /// The last lines it printed.
         output: Vec<String>,
     },
+    /// What was waited for did not come.
+    #[error("not seen within {}: {what} ({last})", crate::duration::Span(*within))]
+    NotSeen {
+        /// What was to be seen.
+        what: String,
+        /// How long it was waited for.
+        within: Duration,
+        /// What was seen last.
+        last: String,
+    },
     /// A file that is not valid was not put in place.
     #[error("the new `{}` is not valid", path.display())]
     Invalid {
@@ -244,20 +290,26 @@ fn tail(output: &[String]) -> String {
     output.iter().map(|line| format!("\n  {line}")).collect()
 }
 
-/// What does not change during a run; `facts` in templates.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What does not change during a run; `facts` in templates. What each field is there for is said in the manual,
+/// `baker docs facts`, which is made of these comments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Host {
     /// The operating system.
     pub os: Os,
     /// The processor: `x86_64` or `aarch64`.
     pub arch: String,
-    /// Whether this is a container, which shares its kernel with others.
+    /// Whether this is a container, which shares its kernel with others. At a bake it is of the builder.
     pub container: bool,
     /// Whether systemd runs the host, so that units can be started.
     pub systemd: bool,
+    /// What packages are installed with, by the family of the distribution; null if it is neither `apt` nor `dnf`.
+    pub package_manager: Option<PackageManager>,
     /// Whether an image is baked or a live host is configured.
     pub mode: Mode,
+    /// What a live host alone can tell; nothing at a bake, and nothing of a tree that is not booted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<live::Live>,
 }
 
 impl Host {
@@ -268,22 +320,87 @@ impl Host {
     }
 }
 
+/// Each fact in a line, under the name that templates have for it.
+impl fmt::Display for Host {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines = Vec::new();
+        flatten("facts", &serde_json::to_value(self).unwrap_or_default(), &mut lines);
+        let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let lines: Vec<String> =
+            lines.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
+        formatter.write_str(&lines.join("\n"))
+    }
+}
+
+fn flatten(name: &str, value: &Json, lines: &mut Vec<(String, String)>) {
+    match value {
+        Json::Object(entries) => {
+            entries.iter().for_each(|(key, value)| flatten(&format!("{name}.{key}"), value, lines));
+        }
+        value => lines.push((name.to_owned(), value.to_string())),
+    }
+}
+
 /// Facts from `/etc/os-release`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Os {
-    /// `debian`, `ubuntu`, `amzn`...
+    /// The name for people, such as `Debian GNU/Linux 12 (bookworm)`.
+    pub name: String,
+    /// `debian`, `ubuntu`, `amzn`, ...
     pub id: String,
-    /// `debian` for Debian and what descends from it, else the first of `ID_LIKE`, else the id.
+    /// `debian` for Debian and what descends from it, else the first of `like`, else the id.
     pub family: String,
-    /// `12`, `24.04`; empty where the distribution rolls.
+    /// The ids of the distributions that it descends from, the nearest first.
+    pub like: Vec<String>,
+    /// Such as `12` or `24.04`; empty where the distribution rolls.
     pub version: String,
-    /// `bookworm`; empty where the distribution names no release.
+    /// Such as `bookworm`; empty where the distribution names no release.
     pub codename: String,
 }
 
+impl Os {
+    /// The package manager of a distribution, if the engine can work with it.
+    pub fn package_manager(&self) -> Option<PackageManager> {
+        match self.family.as_str() {
+            "debian" => Some(PackageManager::Apt),
+            // Rocky Linux is like "rhel centos fedora", Amazon Linux like "fedora".
+            "fedora" | "rhel" | "centos" => Some(PackageManager::Dnf),
+            _ => None,
+        }
+    }
+}
+
+/// A package manager, with the database of packages beneath it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PackageManager {
+    /// apt and dpkg.
+    Apt,
+    /// dnf and rpm.
+    Dnf,
+}
+
+impl fmt::Display for PackageManager {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Apt => "apt",
+            Self::Dnf => "dnf",
+        })
+    }
+}
+
+/// What becomes of a package in a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageChange {
+    /// Its name.
+    pub name: String,
+    /// The version that it will have; none if it goes.
+    pub version: Option<String>,
+}
+
 /// What a run is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// The host becomes an image: files are written and units enabled, the kernel is left alone.

@@ -4,11 +4,17 @@
 //! a package, whatever a command makes) is not guessed: from then on what is absent is unknown.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
+use super::condition::Condition;
 use super::units::enable_links;
-use super::{Attributes, Entry, EntryKind, Facts, Group, Host, Known, PackageFile, Reading, User, Why};
-use crate::op::{Checkout, Command, Content, Op, UnitAction, Upgrades, UserRequest};
+use super::{
+    Attributes, Entry, EntryKind, Facts, Group, Host, Known, PackageChange, PackageFile, PackageManager,
+    Reading, User, Why,
+};
+use crate::archive::ReadSeek;
+use crate::op::{Checkout, Command, Content, Op, PackageRequest, UnitAction, Upgrades, UserRequest};
 use crate::plan::Guards;
 
 /// The version of a package that will be the newest there is then.
@@ -24,7 +30,7 @@ pub struct Simulated<'a> {
     held: BTreeMap<String, bool>,
     /// Packages that will have left their configuration, or not.
     residual: BTreeMap<String, bool>,
-    /// Directories in which nobody knows yet what will be.
+    /// Directories in which nobody knows yet what will be, nor stays what was.
     checkouts: BTreeSet<PathBuf>,
     users: BTreeMap<String, Option<User>>,
     groups: BTreeMap<String, Option<Group>>,
@@ -32,6 +38,10 @@ pub struct Simulated<'a> {
     kernel: BTreeMap<String, String>,
     /// Why things that are absent may exist by then.
     uncertain: Option<Why>,
+    /// The folders that archives are unpacked into: what is in them is not known any more.
+    unpacked: Vec<(PathBuf, Why)>,
+    /// Whether what is absent is taken as absent, and what may change as it is.
+    pretends: bool,
     guards: Guards,
     /// Whether anything was foreseen at all.
     changed: bool,
@@ -78,6 +88,8 @@ impl<'a> Simulated<'a> {
             active: BTreeMap::new(),
             kernel: BTreeMap::new(),
             uncertain: None,
+            unpacked: Vec::new(),
+            pretends: false,
             guards: Guards::Skip,
             changed: false,
         }
@@ -94,6 +106,8 @@ impl<'a> Simulated<'a> {
             }
             Op::UpgradePackages { .. } => "upgrading packages brings it".into(),
             Op::Run(command) => format!("`{command}` makes it"),
+            Op::Reboot => "the boot brings it".into(),
+            Op::WaitFor { condition, .. } => format!("it comes while the run waits until {condition}"),
             Op::Checkout(Checkout { path, .. }) => {
                 self.checkouts.insert(path.clone());
                 return;
@@ -115,11 +129,13 @@ impl<'a> Simulated<'a> {
 
     /// Takes what is absent as absent, until [`Self::restore`] gets back what this returns.
     pub(crate) fn pretend_certain(&mut self) -> Option<Why> {
+        self.pretends = true;
         self.uncertain.take()
     }
 
     /// Ends what [`Self::pretend_certain`] began.
     pub(crate) fn restore(&mut self, uncertain: Option<Why>) {
+        self.pretends = false;
         self.uncertain = uncertain;
     }
 
@@ -167,7 +183,9 @@ impl<'a> Simulated<'a> {
                 }
             }
             Op::RemovePackages { packages, purge } => {
-                self.residual.extend(packages.iter().map(|name| (name.clone(), !purge)));
+                // Only dpkg knows of a package of which nothing but its configuration is left.
+                let leaves = !purge && self.host.package_manager == Some(PackageManager::Apt);
+                self.residual.extend(packages.iter().map(|name| (name.clone(), leaves)));
                 self.packages.extend(packages.iter().map(|name| (name.clone(), None)));
                 self.held.extend(packages.iter().map(|name| (name.clone(), false)));
             }
@@ -196,7 +214,20 @@ impl<'a> Simulated<'a> {
             Op::SetKernelParameter { key, value, .. } => {
                 self.kernel.insert(key.clone(), value.clone());
             }
-            Op::Run(_) => {}
+            Op::Unpack(unpack) => {
+                let is_in = |path: &Path| path.starts_with(&unpack.path) && path != unpack.path;
+                self.paths.retain(|path, _| !is_in(path));
+                let why = Why(format!("unpacking {} brings it", unpack.archive));
+                self.unpacked.push((unpack.path.clone(), why));
+            }
+            Op::WaitFor { condition, .. } => match condition {
+                Condition::Absent(path) => self.remove(path),
+                Condition::Running(unit) => drop(self.active.insert(unit.clone(), true)),
+                Condition::Stopped(unit) => drop(self.active.insert(unit.clone(), false)),
+                // Of what comes to be at a path, its kind and owner are not known.
+                Condition::Exists(_) | Condition::Tcp { .. } | Condition::Succeeds(_) => {}
+            },
+            Op::Run(_) | Op::Reboot => {}
         }
     }
 
@@ -281,6 +312,18 @@ impl<'a> Simulated<'a> {
         }
     }
 
+    /// What is at a path underneath, where nothing was unpacked over it and no checkout takes its place.
+    fn at_path<T>(
+        &self,
+        path: &Path,
+        read: impl FnOnce(&dyn Facts) -> Reading<Option<T>>,
+    ) -> Reading<Option<T>> {
+        match self.checked_out(path).as_ref().or_else(|| self.unpacked(path)) {
+            Some(why) => Ok(Known::Unknown(why.clone())),
+            None => self.beneath(read),
+        }
+    }
+
     /// A fact from underneath, where absence is no longer certain.
     fn beneath<T>(&self, read: impl FnOnce(&dyn Facts) -> Reading<Option<T>>) -> Reading<Option<T>> {
         match (self.base.map(read).transpose()?, &self.uncertain) {
@@ -290,18 +333,16 @@ impl<'a> Simulated<'a> {
         }
     }
 
-    /// The same of a path, where a checkout may bring what was not there, and take what was.
-    fn beneath_path<T>(
-        &self,
-        path: &Path,
-        read: impl FnOnce(&dyn Facts) -> Reading<Option<T>>,
-    ) -> Reading<Option<T>> {
-        match path.ancestors().find(|parent| self.checkouts.contains(*parent)) {
-            Some(checkout) => {
-                Ok(Known::Unknown(Why(format!("the checkout `{}` has it", checkout.display()))))
-            }
-            None => self.beneath(read),
-        }
+    /// Why what is at a path is not known, although the host underneath knows it.
+    fn unpacked(&self, path: &Path) -> Option<&Why> {
+        let above = |(folder, _): &&(PathBuf, Why)| path.starts_with(folder) && path != folder;
+        self.unpacked.iter().rev().find(above).map(|(_, why)| why).filter(|_| !self.pretends)
+    }
+
+    /// The same of a path in a checkout, or of the checkout itself.
+    fn checked_out(&self, path: &Path) -> Option<Why> {
+        let checkout = path.ancestors().find(|parent| self.checkouts.contains(*parent))?;
+        Some(Why(format!("the checkout `{}` has it", checkout.display())))
     }
 
     /// What the operations made of a path, if they touched it or removed what it is in.
@@ -309,7 +350,7 @@ impl<'a> Simulated<'a> {
         if let Some(node) = self.paths.get(path) {
             return Some(node.as_ref().map_or(LaidOver::Nothing, LaidOver::Node));
         }
-        if path.ancestors().any(|parent| self.checkouts.contains(parent)) {
+        if self.checked_out(path).is_some() {
             return None;
         }
         let removed =
@@ -332,7 +373,7 @@ impl Facts for Simulated<'_> {
         match self.laid_over(path) {
             Some(LaidOver::Node(node)) => Ok(Known::Yes(Some(node.entry.clone()))),
             Some(LaidOver::Nothing) => Ok(Known::Yes(None)),
-            None => self.beneath_path(path, |base| base.entry(path)),
+            None => self.at_path(path, |base| base.entry(path)),
         }
     }
 
@@ -343,7 +384,7 @@ impl Facts for Simulated<'_> {
                 Held::Fetched(_) => Known::Unknown(fetched(path)),
             }),
             Some(_) => Ok(Known::Yes(None)),
-            None => self.beneath_path(path, |base| base.content(path)),
+            None => self.at_path(path, |base| base.content(path)),
         }
     }
 
@@ -356,7 +397,7 @@ impl Facts for Simulated<'_> {
                 })))
             }
             Some(_) => Ok(Known::Yes(None)),
-            None => self.beneath_path(path, |base| base.sha256(path)),
+            None => self.at_path(path, |base| base.sha256(path)),
         }
     }
 
@@ -367,9 +408,23 @@ impl Facts for Simulated<'_> {
         }
     }
 
+    fn open(&self, path: &Path) -> Reading<Option<Box<dyn ReadSeek>>> {
+        match self.laid_over(path) {
+            Some(LaidOver::Node(node)) if node.entry.kind == EntryKind::File => Ok(match &node.content {
+                Held::Bytes(content) => Known::Yes(Some(Box::new(Cursor::new(content.bytes().to_vec())))),
+                Held::Fetched(_) => Known::Unknown(fetched(path)),
+            }),
+            Some(_) => Ok(Known::Yes(None)),
+            None => self.at_path(path, |base| base.open(path)),
+        }
+    }
+
     fn names(&self, path: &Path) -> Reading<Vec<String>> {
-        if path.ancestors().any(|parent| self.checkouts.contains(parent)) {
-            return Ok(Known::Unknown(Why(format!("the checkout brings what is in `{}`", path.display()))));
+        if let Some(why) = self.checked_out(path) {
+            return Ok(Known::Unknown(why));
+        }
+        if let Some(why) = self.unpacked(&path.join("any")) {
+            return Ok(Known::Unknown(why.clone()));
         }
         let mut names = match (self.base, &self.uncertain) {
             (Some(base), None) => match base.names(path)? {
@@ -410,7 +465,7 @@ impl Facts for Simulated<'_> {
         match self.laid_over(path) {
             Some(LaidOver::Node(_)) => Ok(Known::Unknown(fetched(path))),
             Some(LaidOver::Nothing) => Ok(Known::Yes(None)),
-            None => self.beneath_path(path, |base| base.package_file(path)),
+            None => self.at_path(path, |base| base.package_file(path)),
         }
     }
 
@@ -426,6 +481,13 @@ impl Facts for Simulated<'_> {
         match self.base {
             Some(base) if self.guards == Guards::Run && !self.changed => base.upgradable(which),
             _ => Ok(Known::Unknown(Why("the repositories have newer packages".into()))),
+        }
+    }
+
+    fn transaction(&self, packages: &[PackageRequest]) -> Reading<Vec<PackageChange>> {
+        match self.base {
+            Some(base) if !self.changed => base.transaction(packages),
+            _ => Ok(Known::Unknown(Why("the package lists can tell it".into()))),
         }
     }
 
@@ -459,10 +521,24 @@ impl Facts for Simulated<'_> {
         }
     }
 
+    fn accepts(&self, address: &str) -> Reading<bool> {
+        match self.base {
+            Some(base) if self.guards == Guards::Run && !self.changed => base.accepts(address),
+            _ => Ok(Known::Unknown(Why(format!("{address} accepts connections")))),
+        }
+    }
+
     fn succeeds(&self, command: &Command) -> Reading<bool> {
         match self.base {
             Some(base) if self.guards == Guards::Run && !self.changed => base.succeeds(command),
             _ => Ok(Known::Unknown(Why(format!("`{command}` succeeds")))),
+        }
+    }
+
+    fn output(&self, command: &Command) -> Reading<String> {
+        match self.base {
+            Some(base) if self.guards == Guards::Run && !self.changed => base.output(command),
+            _ => Ok(Known::Unknown(Why(format!("`{command}` then prints the same")))),
         }
     }
 }

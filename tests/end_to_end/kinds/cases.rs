@@ -81,7 +81,7 @@ pub(super) const CASES: &[Case] = &[
         kind: "package",
         resources: "
 - package: { name: \"{{ item }}\" }
-  for_each: [cron, grub2-common, jq, kmod, locales, logrotate, nano, openssh-client, sudo, tzdata, vim-tiny, probe-pinned]
+  for_each: [cron, grub2-common, jq, xz-utils, zstd, kmod, locales, logrotate, nano, openssh-client, sudo, tzdata, vim-tiny, probe-pinned]
 - command:
     argv: [sh, -ec, 'mkdir -p /srv/local/DEBIAN; printf \"Package: probe-local\\nVersion: 1.0\\nArchitecture: all\\nMaintainer: n <n@example.com>\\nDepends: tree\\nDescription: d\\n\" > /srv/local/DEBIAN/control; dpkg-deb --root-owner-group --build /srv/local /srv/local.deb']
     creates: /srv/local.deb
@@ -109,10 +109,37 @@ pub(super) const CASES: &[Case] = &[
     cwd: /usr
     environment: { FILE: /srv/probe/daemon/file }
     unless: test -s /srv/probe/daemon/file
+- command: { argv: [tee, /srv/probe/by-stdin], stdin: \"one\\ntwo\\n\", creates: /srv/probe/by-stdin, sensitive: true }
+# A guard cannot write, not even here.
+- command: { argv: [touch, /srv/probe/guarded], unless: \"sh -c 'echo x > /srv/by-guard; echo x > /tmp/by-guard; test -e /srv/probe/guarded'\" }
 ",
         checks: &[
             "test \"$(cat /srv/installed)\" = once",
+            "test \"$(xargs < /srv/probe/by-stdin)\" = 'one two'",
+            "test -e /srv/probe/guarded; ! test -e /srv/by-guard; ! test -e /tmp/by-guard",
             "test \"$(stat -c %U /srv/probe/daemon/file)\" = daemon; test \"$(cat /srv/probe/daemon/file)\" = \"$(printf 'daemon\\n/usr')\"",
+        ],
+    },
+    Case {
+        kind: "script",
+        resources: "
+- script:
+    content: |
+      #!/bin/sh -eu
+      { id -un; pwd; cat; } > /srv/probe/daemon/by-script
+    creates: /srv/probe/daemon/by-script
+    user: daemon
+    cwd: /usr
+- script:
+    content: open(my $f, '>', '/srv/probe/by-perl') or die; print $f readlink('/proc/self/fd/0'); exit 3
+    interpreter: perl -w
+    success_codes: [3]
+    creates: /srv/probe/by-perl
+",
+        checks: &[
+            "test \"$(xargs < /srv/probe/daemon/by-script)\" = 'daemon /usr'",
+            // It had no name in a file system.
+            "test \"$(cat /srv/probe/by-perl)\" = '/memfd:input (deleted)'",
         ],
     },
     Case {
@@ -259,6 +286,25 @@ pub(super) const CASES: &[Case] = &[
             "! systemctl is-active apt-daily.timer",
             "test \"$(stat -c %U /proc/$(systemctl show --value -p MainPID probe))\" = probed",
         ],
+    },
+    Case {
+        kind: "wait_for",
+        resources: "
+- command: { argv: [sh, -ec, 'systemd-run --collect sh -ec \"sleep 1; touch /srv/probe/late\"; touch /srv/probe/asked'], creates: /srv/probe/asked }
+- wait_for: { path: /srv/probe/late, within: 20s }
+- wait_for: { service: probe }
+- wait_for: { command: test -e /srv/probe/late }
+",
+        checks: &["test -e /srv/probe/late"],
+    },
+    Case {
+        kind: "reboot",
+        // It would end the bake: this file is on every builder, and on no host. That a host reboots, and once, is
+        // tested in reboot.rs.
+        resources: "
+- reboot: { if_exists: /run/baker-builder }
+",
+        checks: &[],
     },
     Case {
         kind: "cron",
@@ -423,6 +469,45 @@ pub(super) const CASES: &[Case] = &[
         checks: &[
             "head -n1 /srv/probe/conf.toml | grep -qx '# kept'",
             "grep -qx 'port = 8080 # here' /srv/probe/conf.toml; grep -qx 'names = \\[\"a\", \"b\"\\]' /srv/probe/conf.toml",
+        ],
+    },
+    Case {
+        kind: "archive",
+        resources: "
+- command:
+    argv: [sh, -ec, 'mkdir -p /srv/packed/app-1/bin; cd /srv/packed; echo run > app-1/bin/run; chmod 4750 app-1/bin/run; ln -s bin/run app-1/link; ln app-1/bin/run app-1/bin/same; echo no > app-1/notes; for how in gzip xz zstd; do tar --create --$how --owner=daemon --file app.$how app-1; done']
+    creates: /srv/packed/app.zstd
+- archive: { path: \"/srv/unpacked/{{ item }}\", host_path: \"/srv/packed/app.{{ item }}\", strip_components: 1, exclude: [notes], group: adm }
+  for_each: [gzip, xz, zstd]
+",
+        checks: &[
+            "cd /srv/unpacked; for how in gzip xz zstd; do test \"$(stat -c '%U %G %a %F' $how/bin/run)\" = 'root adm 750 regular file'; done",
+            "cd /srv/unpacked; for how in gzip xz zstd; do cmp $how/bin/run /srv/packed/app-1/bin/run; cmp $how/bin/same $how/bin/run; test $(readlink $how/link) = bin/run; test ! -e $how/notes; done",
+        ],
+    },
+    Case {
+        kind: "swap",
+        resources: "
+- swap: { path: /srv/swapfile, size: 2M, priority: 5 }
+",
+        // A container has no kernel to swap with: what can be seen is that the host would.
+        checks: &[
+            "test \"$(stat -c '%U %G %a %s' /srv/swapfile)\" = 'root root 600 2097152'; swaplabel /srv/swapfile | grep -q ^UUID",
+            "test \"$(blkid --probe --match-tag TYPE --output value /srv/swapfile)\" = swap",
+            "findmnt --verify --fstab; grep -qx '/srv/swapfile none swap sw,pri=5 0 0' /etc/fstab; ! grep -q swapfile /proc/swaps",
+        ],
+    },
+    Case {
+        kind: "yaml",
+        resources: "
+- command: { argv: [sh, -ec, 'printf \"# kept\\nserver:\\n    port: 1 # here\\n    old: true\\n# other\\nother:\\n\" > /srv/probe/conf.yml'], creates: /srv/probe/conf.yml }
+- yaml: { path: /srv/probe/conf.yml, key: server.port, value: 8080 }
+- yaml: { path: /srv/probe/conf.yml, key: server.names, value: [a, \"yes\"] }
+- yaml: { path: /srv/probe/conf.yml, key: server.old, state: absent }
+- yaml: { path: /srv/probe/conf.yml, key: other.deep, value: \"0644\" }
+",
+        checks: &[
+            "printf '# kept\\nserver:\\n    port: 8080 # here\\n    names:\\n        - a\\n        - \"yes\"\\n# other\\nother:\\n    deep: \"0644\"\\n' | cmp - /srv/probe/conf.yml",
         ],
     },
     Case {

@@ -165,7 +165,7 @@ impl Prepared {
             fs::create_dir(&recipe)?;
             fs::write(recipe.join("recipe.yaml"), resources)?;
             let recipe = Recipe::load(&recipe, &name).map_err(|problems| problems.to_string())?;
-            uses.push((RecipeUse { recipe: recipe.into(), inputs: serde_json::Map::new(), stage: 0 }, name));
+            uses.push(RecipeUse { recipe, inputs: serde_json::Map::new(), stage: 0, at: None });
         }
         let contents = bundle::Contents { mode: Mode::Live, uses: &uses, checks: &[], services: &[] };
         for (path, bytes) in bundle::pack(&contents).map_err(|problem| problem.to_string())? {

@@ -24,6 +24,13 @@ use crate::platform::{Run, SealReport};
 /// How long a tree may take to boot.
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
 
+/// How often a tree may reboot before it is up: more often would be for ever.
+const REBOOTS: usize = 3;
+
+/// How systemd-nspawn ends, with `--keep-unit`, when what is in the container reboots: whoever started it is to
+/// start it again (`RestartForceExitStatus=133` in systemd-nspawn@.service).
+const REBOOTED: i32 = 133;
+
 /// How long it may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(90);
 
@@ -74,11 +81,25 @@ pub(super) fn downloads(cache: &Path) -> Result<(PathBuf, PathBuf), Failure> {
 }
 
 impl Container {
-    /// Boots a tree and waits until its systemd says that it is up.
+    /// Boots a tree and waits until its systemd says that it is up, also where it reboots before it is.
     ///
     /// # Errors
     /// When it does not come up in time. Whatever runs is in the group then.
     pub async fn boot(settings: &Settings, network: Network, group: &ControlGroup) -> Result<Self, Failure> {
+        for _ in 0..REBOOTS {
+            if let Some((nspawn, leader, console)) = Self::boot_once(settings, &network, group).await? {
+                return Ok(Self { nspawn, leader, console, _network: network.into_processes() });
+            }
+        }
+        Err(Failure::new(format!("the container did not boot: it rebooted {REBOOTS} times before it was up")))
+    }
+
+    /// The same; none if it rebooted.
+    async fn boot_once(
+        settings: &Settings,
+        network: &Network,
+        group: &ControlGroup,
+    ) -> Result<Option<(Child, u32, PathBuf)>, Failure> {
         let notifications = Notifications::listen(&settings.folder)?;
         let console = settings.folder.join("console.log");
         let log = File::create(&console).map_err(failed("make the log of the console"))?;
@@ -119,12 +140,13 @@ impl Container {
                 Err(_) => Err(Failure::new(format!("the container did not boot within {} s", BOOT_LIMIT.as_secs()))),
             },
             ended = nspawn.wait() => Err(match ended {
+                Ok(status) if status.code() == Some(REBOOTED) => return Ok(None),
                 Ok(status) => Failure::new(format!("the container did not boot: systemd-nspawn ended ({status})")),
                 Err(error) => Failure::because("the container did not boot", &error),
             }),
         };
         let leader = booted.map_err(|failure| with_console(failure, &console))?;
-        Ok(Self { nspawn, leader, console, _network: network.into_processes() })
+        Ok(Some((nspawn, leader, console)))
     }
 
     /// Its first process, as this machine sees it.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::reading;
 use super::tree::Tree;
+use super::{live, reading};
 use crate::system::{FactsError, Host, Mode, Os};
 
 /// Looks at a tree, and at the running system if the tree is its root.
@@ -18,24 +18,27 @@ pub(super) fn detect(tree: &Tree, mode: Mode) -> Result<Host, FactsError> {
         Some(text) => text,
         None => read("/etc/os-release")?.unwrap_or_default(),
     };
-    let exists = |path: &str| {
-        let path = Path::new(path);
-        tree.is_host()
-            .then(|| tree.entry(path).map_err(reading(path)))
-            .transpose()
-            .map(|entry| entry.flatten().is_some())
-    };
+    let exists = |path: &str| exists(tree, path);
+    // Of a tree that is not booted nothing is known that only a kernel tells.
+    let is_booted = tree.is_host();
+    let container = is_booted && live::container(&|path| live::text(tree, path), &exists)?.is_some();
+    let os = os(&String::from_utf8_lossy(&text));
     Ok(Host {
-        os: os(&String::from_utf8_lossy(&text)),
+        package_manager: os.package_manager(),
+        os,
         arch: std::env::consts::ARCH.into(),
-        // systemd(1) in a container leaves its kind here; engines without it leave a marker.
-        container: exists("/run/systemd/container")?
-            || exists("/.dockerenv")?
-            || exists("/run/.containerenv")?,
+        container,
         // sd_booted(3)
-        systemd: exists("/run/systemd/system")?,
+        systemd: is_booted && exists("/run/systemd/system")?,
         mode,
+        live: (is_booted && mode == Mode::Live).then(|| live::detect(tree)).transpose()?,
     })
+}
+
+/// Whether anything is at a path.
+pub(super) fn exists(tree: &Tree, path: &str) -> Result<bool, FactsError> {
+    let path = Path::new(path);
+    tree.entry(path).map_err(reading(path)).map(|entry| entry.is_some())
 }
 
 fn os(text: &str) -> Os {
@@ -52,8 +55,10 @@ fn os(text: &str) -> Os {
         (_, Some(like)) => like,
     };
     Os {
+        name: value("PRETTY_NAME").into(),
         id: id.into(),
         family: family.into(),
+        like: value("ID_LIKE").split_whitespace().map(str::to_owned).collect(),
         version: value("VERSION_ID").into(),
         codename: value("VERSION_CODENAME").into(),
     }
@@ -72,9 +77,11 @@ mod tests {
             (debian.id.as_str(), debian.family.as_str(), debian.version.as_str()),
             ("debian", "debian", "12")
         );
+        assert_eq!((debian.name.as_str(), debian.like.len()), ("Debian GNU/Linux 12 (bookworm)", 0));
         let ubuntu = os("ID=ubuntu\nID_LIKE=debian\nVERSION_ID=\"24.04\"\nUBUNTU_CODENAME=noble\n");
         assert_eq!((ubuntu.family.as_str(), ubuntu.codename.as_str()), ("debian", ""));
         assert_eq!(os("ID=\"amzn\"\nID_LIKE=\"fedora\"\nVERSION_ID=\"2023\"\n").family, "fedora");
+        assert_eq!(os("ID=rocky\nID_LIKE=\"rhel centos fedora\"\n").like, ["rhel", "centos", "fedora"]);
         assert_eq!(os("").id, "");
     }
 }

@@ -11,23 +11,28 @@ use std::path::{Path, PathBuf};
 use super::accounts::Accounts;
 use super::fetch::Fetch;
 use super::{
-    Entry, EntryKind, Facts, FactsError, Group, Host, Known, Machine, Mode, PackageFile, PerformError,
-    Reading, User,
+    Entry, Facts, FactsError, Group, Host, Known, Machine, Mode, PackageChange, PackageFile, PerformError,
+    Reading, User, Why,
 };
-use crate::op::{Command, Download, Op, UnitAction, Upgrades};
-use crate::plan::is_of_apt;
+use crate::archive::ReadSeek;
+use crate::op::{Command, Download, Op, PackageRequest, Upgrades};
+use crate::plan::is_of_package_manager;
 
 mod accounts;
-mod apt;
 mod commit;
 mod download;
-mod dpkg;
 mod git;
 mod host;
+mod live;
+pub(crate) mod package;
+mod perform;
 mod process;
+mod read_only;
 mod state;
 mod tree;
 mod units;
+mod unpack;
+mod wait;
 
 pub use process::Interrupter;
 use tree::Tree;
@@ -57,13 +62,15 @@ pub struct Linux {
 #[derive(Default)]
 struct Caches {
     accounts: OnceCell<Accounts>,
-    packages: OnceCell<dpkg::Packages>,
-    upgrades: OnceCell<Vec<apt::Upgrade>>,
+    packages: OnceCell<package::Packages>,
+    upgrades: OnceCell<Vec<package::Upgrade>>,
     digests: RefCell<BTreeMap<PathBuf, Option<String>>>,
     package_files: RefCell<BTreeMap<PathBuf, Option<PackageFile>>>,
     active_units: OnceCell<BTreeSet<String>>,
     /// By everything about the command: another folder or user gives another answer.
     guards: RefCell<BTreeMap<String, bool>>,
+    /// What registered commands print, until something changes.
+    outputs: RefCell<BTreeMap<String, String>>,
 }
 
 impl Linux {
@@ -112,9 +119,7 @@ impl Linux {
     /// # Errors
     /// When the package database cannot be read.
     pub fn installed_packages(&self) -> Result<BTreeMap<String, String>, FactsError> {
-        // Each is there under its bare name as well as under the one with its architecture.
-        let bare = self.packages()?.installed.iter().filter(|(name, _)| !name.contains(':'));
-        Ok(bare.map(|(name, version)| (name.clone(), version.clone())).collect())
+        Ok(self.packages()?.installed.clone())
     }
 
     fn accounts(&self) -> Result<&Accounts, FactsError> {
@@ -130,18 +135,28 @@ impl Linux {
         Ok(self.caches.accounts.get_or_init(Accounts::default))
     }
 
-    fn packages(&self) -> Result<&dpkg::Packages, FactsError> {
-        if self.caches.packages.get().is_none() {
-            let path = Path::new(dpkg::STATUS);
-            let bytes = self.tree.read(path).map_err(reading(path))?.unwrap_or_default();
-            let _ = self.caches.packages.set(dpkg::packages(&bytes));
+    /// What is installed. Where no package manager is known nothing is.
+    fn packages(&self) -> Result<&package::Packages, FactsError> {
+        if self.caches.packages.get().is_none()
+            && let Some(manager) = package::of(&self.host.os)
+        {
+            let packages = manager.packages(self).map_err(package::unreadable)?;
+            let _ = self.caches.packages.set(packages);
         }
-        Ok(self.caches.packages.get_or_init(dpkg::Packages::default))
+        Ok(self.caches.packages.get_or_init(package::Packages::default))
+    }
+
+    /// The package manager of a host that is booted, to do something with.
+    fn package_manager(&self, what: &str) -> Result<&'static dyn package::Manager, PerformError> {
+        self.needs_booted_root(what)?;
+        package::of(&self.host.os).ok_or_else(|| {
+            PerformError::Unsupported(format!("cannot {what}: `{}` is not known here", self.host.os.id))
+        })
     }
 
     /// Forgets what an operation may have changed.
     fn forget(&mut self, op: &Op) {
-        if op.path().is_some_and(is_of_apt) {
+        if op.path().is_some_and(is_of_package_manager) {
             self.lists_are_fresh.set(false);
             self.caches.upgrades.take();
         }
@@ -173,10 +188,12 @@ impl Linux {
             Op::Unit { .. } => {
                 self.caches.active_units.take();
             }
+            Op::WaitFor { .. } | Op::Reboot => self.forget_what_passes(),
             Op::InstallPackages { .. }
             | Op::RemovePackages { .. }
             | Op::UpgradePackages { .. }
             | Op::Checkout(_)
+            | Op::Unpack(_)
             | Op::Run(_) => {
                 self.units_are_stale = true;
                 self.caches = Caches::default();
@@ -185,6 +202,19 @@ impl Linux {
         self.caches.guards.take();
         self.caches.digests.take();
         self.caches.package_files.take();
+        self.caches.outputs.take();
+    }
+
+    /// Who changes the host anyway, or throws it away, trusts what only looks even if it cannot be held.
+    fn trusts_guards(&self) -> bool {
+        self.lock.is_some() || self.host.mode == Mode::Bake
+    }
+
+    /// Forgets what may change by itself.
+    fn forget_what_passes(&mut self) {
+        self.caches.active_units.take();
+        self.caches.guards.take();
+        self.caches.accounts.take();
     }
 
     fn needs_booted_root(&self, what: &str) -> Result<(), PerformError> {
@@ -232,6 +262,11 @@ impl Facts for Linux {
         self.tree.read(path).map(Known::Yes).map_err(reading(path))
     }
 
+    fn open(&self, path: &Path) -> Reading<Option<Box<dyn ReadSeek>>> {
+        let file = self.tree.open_file(path).map_err(reading(path))?;
+        Ok(Known::Yes(file.map(|file| Box::new(file) as Box<dyn ReadSeek>)))
+    }
+
     fn sha256(&self, path: &Path) -> Reading<Option<String>> {
         if let Some(known) = self.caches.digests.borrow().get(path) {
             return Ok(Known::Yes(known.clone()));
@@ -253,7 +288,8 @@ impl Facts for Linux {
         if let Some(known) = self.caches.package_files.borrow().get(path) {
             return Ok(Known::Yes(known.clone()));
         }
-        let file = dpkg::package_file(self, path).map_err(reading(path))?;
+        let Some(manager) = package::of(&self.host.os) else { return Ok(Known::Yes(None)) };
+        let file = manager.package_file(self, path).map_err(reading(path))?;
         self.caches.package_files.borrow_mut().insert(path.to_owned(), file.clone());
         Ok(Known::Yes(file))
     }
@@ -263,7 +299,7 @@ impl Facts for Linux {
     }
 
     fn package(&self, name: &str) -> Reading<Option<String>> {
-        Ok(Known::Yes(self.packages()?.installed.get(name).cloned()))
+        Ok(Known::Yes(self.packages()?.version(name).cloned()))
     }
 
     fn held(&self, package: &str) -> Reading<bool> {
@@ -273,18 +309,30 @@ impl Facts for Linux {
     fn upgradable(&self, which: Upgrades) -> Reading<Vec<String>> {
         if self.caches.upgrades.get().is_none() {
             let failed = |source| FactsError { what: "which packages have a newer version".into(), source };
-            if !self.tree.is_host() {
-                return Err(failed(io::ErrorKind::Unsupported.into()));
-            }
-            // Only a run that changes the host may bring its package lists up to date.
+            let manager = self
+                .package_manager("look for newer packages")
+                .map_err(|error| failed(io::Error::other(error)))?;
+            // Only a run that changes the host may bring its package lists up to date, and until one has,
+            // the lists at hand say nothing of the repositories.
             if self.lock.is_some() {
-                apt::refresh(self, &mut |_| {}).map_err(|error| failed(io::Error::other(error)))?;
+                manager.refresh(self, &mut |_| {}).map_err(|error| failed(io::Error::other(error)))?;
+                let noted = state::note_fresh_lists(&self.tree);
+                noted.map_err(|error| failed(io::Error::other(error)))?;
+            } else if !state::has_fresh_lists(&self.tree).map_err(failed)? {
+                return Ok(Known::Unknown(Why("the repositories have newer packages".into())));
             }
-            let _ = self.caches.upgrades.set(apt::upgrades(self).map_err(failed)?);
+            let _ = self.caches.upgrades.set(manager.upgrades(self).map_err(failed)?);
         }
         let upgrades = self.caches.upgrades.get_or_init(Vec::new);
         let meant = upgrades.iter().filter(|upgrade| which == Upgrades::All || upgrade.is_security);
         Ok(Known::Yes(meant.map(|upgrade| upgrade.package.clone()).collect()))
+    }
+
+    fn transaction(&self, packages: &[PackageRequest]) -> Reading<Vec<PackageChange>> {
+        let unknown = || Known::Unknown(Why("the package lists at hand can tell it".into()));
+        let Ok(manager) = self.package_manager("ask what comes with packages") else { return Ok(unknown()) };
+        let failed = |source| FactsError { what: "what comes with packages".into(), source };
+        Ok(manager.transaction(self, packages).map_err(failed)?.map_or_else(unknown, Known::Yes))
     }
 
     fn user(&self, name: &str) -> Reading<Option<User>> {
@@ -314,6 +362,10 @@ impl Facts for Linux {
         }
     }
 
+    fn accepts(&self, address: &str) -> Reading<bool> {
+        Ok(Known::Yes(wait::accepts(address)))
+    }
+
     fn succeeds(&self, command: &Command) -> Reading<bool> {
         let what = command.to_string();
         let key = format!("{command:?}");
@@ -321,12 +373,40 @@ impl Facts for Linux {
             return Ok(Known::Yes(*answer));
         }
         let failed = |source| FactsError { what: format!("the answer of `{what}`"), source };
+        let unknown = || Ok(Known::Unknown(Why(format!("`{what}` succeeds"))));
+        let changes = self.lock.is_some();
         if !self.tree.is_host() {
-            return Err(failed(io::ErrorKind::Unsupported.into()));
+            return if changes { Err(failed(io::ErrorKind::Unsupported.into())) } else { unknown() };
         }
-        let answer = self.runner.succeeds(&self.at_home(command)?).map_err(failed)?;
+        let at_home = self.at_home(command)?;
+        let answer = match self.runner.succeeds_held(&at_home).map_err(failed)? {
+            Some(answer) => answer,
+            None if self.trusts_guards() => self.runner.succeeds(&at_home).map_err(failed)?,
+            None => return unknown(),
+        };
         self.caches.guards.borrow_mut().insert(key, answer);
         Ok(Known::Yes(answer))
+    }
+
+    fn output(&self, command: &Command) -> Reading<String> {
+        let key = format!("{command:?}");
+        if let Some(text) = self.caches.outputs.borrow().get(&key) {
+            return Ok(Known::Yes(text.clone()));
+        }
+        let failed = |source| FactsError { what: format!("what `{command}` prints"), source };
+        let unknown = || Ok(Known::Unknown(Why(format!("`{command}` then prints the same"))));
+        let changes = self.lock.is_some();
+        if !self.tree.is_host() {
+            return if changes { Err(failed(io::ErrorKind::Unsupported.into())) } else { unknown() };
+        }
+        let at_home = self.at_home(command)?;
+        let text = match self.runner.output_held(&at_home).map_err(failed)? {
+            Some(text) => text,
+            None if self.trusts_guards() => self.runner.output(&at_home).map_err(failed)?,
+            None => return unknown(),
+        };
+        self.caches.outputs.borrow_mut().insert(key, text.clone());
+        Ok(Known::Yes(text))
     }
 }
 
@@ -335,7 +415,9 @@ impl Machine for Linux {
         if self.lock.is_none() {
             self.lock = Some(state::lock(&self.tree)?);
             commit::roll_forward(&self.tree)?;
-            apt::forget_policy(&self.tree)?;
+            if let Some(manager) = package::of(&self.host.os) {
+                manager.clean_up(&self.tree)?;
+            }
         }
         Ok(())
     }
@@ -360,128 +442,20 @@ impl Machine for Linux {
         state::remember_handlers(&self.tree, handlers)
     }
 
+    fn rebooted_for(&self, resource: &str) -> Result<bool, PerformError> {
+        state::rebooted_for(&self.tree, resource)
+    }
+
+    fn remember_reboot(&mut self, resource: &str) -> Result<(), PerformError> {
+        state::remember_reboot(&self.tree, resource)
+    }
+
+    fn forget_reboots(&mut self) -> Result<(), PerformError> {
+        state::remove(&self.tree, state::REBOOTS)
+    }
+
     fn sync(&mut self) -> Result<(), PerformError> {
         self.tree.sync().map_err(failed("synchronise the file system"))
-    }
-}
-
-impl Linux {
-    fn do_perform(&mut self, op: &Op, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
-        if self.runner.interrupter().is_interrupted() {
-            return Err(failed("go on")(io::ErrorKind::Interrupted.into()));
-        }
-        match op {
-            Op::WriteFile(write) => {
-                let staged = commit::stage(self, write, output)?;
-                self.tree
-                    .rename(&staged, &write.path)
-                    .map_err(failed(format!("write `{}`", write.path.display())))
-            }
-            Op::Download(download) => {
-                let staged = download::stage(self, download, None, output)?;
-                self.tree
-                    .rename(&staged, &download.path)
-                    .map_err(failed(format!("put `{}` in place", download.path.display())))
-            }
-            Op::CreateDirectory { path, attributes } => {
-                let (uid, gid) = self.owners(attributes)?;
-                self.tree
-                    .create_directory(path, uid, gid, attributes.mode)
-                    .map_err(failed(format!("create the directory `{}`", path.display())))
-            }
-            Op::CreateSymlink { path, target, .. } => {
-                let staged = commit::stage_link(&self.tree, path, target)?;
-                self.tree.rename(&staged, path).map_err(failed(format!("link `{}`", path.display())))
-            }
-            Op::SetAttributes { path, attributes, .. } => {
-                let (uid, gid) = self.owners(attributes)?;
-                self.tree
-                    .set_attributes(path, uid, gid, attributes.mode)
-                    .map_err(failed(format!("set owner and mode of `{}`", path.display())))
-            }
-            Op::Remove { path, directory } => {
-                let kind = if *directory { EntryKind::Directory } else { EntryKind::File };
-                self.tree.remove(path, &kind).map_err(failed(format!("remove `{}`", path.display())))
-            }
-            Op::InstallPackages { packages } => {
-                self.needs_booted_root("install packages")?;
-                apt::install(self, packages, output)
-            }
-            Op::RemovePackages { packages, purge } => {
-                self.needs_booted_root("remove packages")?;
-                apt::remove(self, packages, *purge, output)
-            }
-            Op::UpgradePackages { packages, which } => {
-                self.needs_booted_root("upgrade packages")?;
-                apt::upgrade(self, packages, *which, output)
-            }
-            Op::HoldPackages { packages, held } => {
-                self.needs_booted_root("hold packages")?;
-                apt::hold(self, packages, *held, output)
-            }
-            Op::Checkout(checkout) => {
-                self.needs_booted_root("check out a repository")?;
-                git::check_out(self, checkout, output)
-            }
-            Op::CreateGroup { .. }
-            | Op::ModifyGroup { .. }
-            | Op::RemoveGroup { .. }
-            | Op::CreateUser(_)
-            | Op::ModifyUser(_)
-            | Op::RemoveUser { .. } => accounts::perform(self, op, output),
-            Op::Unit { name, action } => self.act_on_unit(name, *action, output),
-            Op::SetKernelParameter { key, value, .. } => {
-                let path = kernel_path(key);
-                std::fs::write(&path, value)
-                    .map_err(failed(format!("set `{key}` to `{value}` in the kernel")))
-            }
-            Op::Run(command) => {
-                self.needs_booted_root("run a command")?;
-                self.runner.run(&self.at_home(command)?, output)
-            }
-        }
-    }
-
-    /// A command that another user runs has the home of that user.
-    fn at_home(&self, command: &Command) -> Result<Command, FactsError> {
-        let mut command = command.clone();
-        if let Some(user) = command.user.as_deref().map(|name| self.accounts().map(|all| all.user(name)))
-            && let Some(user) = user?
-        {
-            let home = user.home.display().to_string();
-            command.environment.entry("HOME".into()).or_insert(home);
-        }
-        Ok(command)
-    }
-
-    fn act_on_unit(
-        &mut self,
-        name: &str,
-        action: UnitAction,
-        output: &mut dyn FnMut(&str),
-    ) -> Result<(), PerformError> {
-        let changes_links = matches!(
-            action,
-            UnitAction::Enable | UnitAction::Disable | UnitAction::Mask | UnitAction::Unmask
-        );
-        if !changes_links {
-            self.needs_booted_root("start and stop units")?;
-        }
-        if self.host.systemd && self.units_are_stale {
-            units::reload_systemd(&self.runner, output)?;
-            self.units_are_stale = false;
-        }
-        units::act(self, name, action, output)
-    }
-
-    /// The numbers of an owner and a group.
-    fn owners(&self, attributes: &super::Attributes) -> Result<(u32, u32), PerformError> {
-        let accounts = self.accounts()?;
-        let missing =
-            |noun: &str, name: &str| PerformError::Unsupported(format!("the {noun} `{name}` does not exist"));
-        let uid = accounts.uid(&attributes.owner).ok_or_else(|| missing("user", &attributes.owner))?;
-        let gid = accounts.gid(&attributes.group).ok_or_else(|| missing("group", &attributes.group))?;
-        Ok((uid, gid))
     }
 }
 

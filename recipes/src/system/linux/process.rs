@@ -1,24 +1,31 @@
 //! Running programs: no shell, an empty environment, a time limit, and what they print line by line.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, BufReader};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::failed;
-use crate::op::Command;
+use super::read_only::{self, NotStarted};
+use crate::op::{Command, Input};
 use crate::system::PerformError;
 
 /// How many of the last lines an error shows.
 const TAIL: usize = 20;
+
+/// How much of what a program complained of an error shows, in bytes.
+const LONGEST_COMPLAINT: u64 = 4096;
 
 /// A program that ended may have left a child that holds its output; that one is not waited for.
 const GRACE: Duration = Duration::from_millis(500);
@@ -80,7 +87,10 @@ impl Runner {
     pub(super) fn run(&self, command: &Command, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
         let mut tail = VecDeque::new();
         let outcome = self
-            .wait(command, &mut |line| {
+            .start_and_wait(command, &mut |line| {
+                if command.sensitive {
+                    return;
+                }
                 output(line);
                 if tail.len() == TAIL {
                     tail.pop_front();
@@ -88,8 +98,11 @@ impl Runner {
                 tail.push_back(line.to_owned());
             })
             .map_err(failed(format!("run `{command}`")))?;
+        if command.sensitive {
+            tail.push_back("(what it printed is sensitive)".into());
+        }
         match outcome {
-            Outcome::Ended(status) if status.success() => Ok(()),
+            outcome if outcome.is_success(&command.success_codes) => Ok(()),
             outcome => Err(PerformError::Program {
                 program: command.to_string(),
                 outcome: outcome.to_string(),
@@ -98,26 +111,83 @@ impl Runner {
         }
     }
 
-    /// Runs a program that only looks.
+    /// Runs a program that only looks, where it cannot write. None if this host refuses such a place.
+    pub(super) fn succeeds_held(&self, command: &Command) -> io::Result<Option<bool>> {
+        match start(command, read_only::spawn) {
+            Ok(started) => Ok(Some(self.wait(command, started, &mut |_| {})?.is_success(&[0]))),
+            Err(NotStarted::Refused) => Ok(None),
+            Err(NotStarted::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Runs a program that only looks, and is trusted to.
     pub(super) fn succeeds(&self, command: &Command) -> io::Result<bool> {
-        Ok(matches!(self.wait(command, &mut |_| {})?, Outcome::Ended(status) if status.success()))
+        Ok(self.start_and_wait(command, &mut |_| {})?.is_success(&[0]))
+    }
+
+    /// What a program that only looks prints, run where it cannot write. None if this host refuses such a place.
+    pub(super) fn output_held(&self, command: &Command) -> io::Result<Option<String>> {
+        match self.output_of(command, read_only::spawn) {
+            Ok(text) => Ok(Some(text)),
+            Err(NotStarted::Refused) => Ok(None),
+            Err(NotStarted::Failed(error)) => Err(error),
+        }
+    }
+
+    /// What a program prints that only looks, and is trusted to.
+    pub(super) fn output(&self, command: &Command) -> io::Result<String> {
+        self.output_of(command, std::process::Command::spawn)
+    }
+
+    /// What a program prints. Its complaints are no part of that; they are in the error if it fails.
+    fn output_of<E: From<io::Error>>(
+        &self,
+        command: &Command,
+        spawn: impl FnOnce(&mut std::process::Command) -> Result<Child, E>,
+    ) -> Result<String, E> {
+        let mut complaints =
+            File::from(memfd_create("complaints", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?);
+        let errors = complaints.try_clone()?;
+        let started = start(command, |prepared| spawn(prepared.stderr(errors)))?;
+        let mut text = String::new();
+        let outcome = self.wait(command, started, &mut |line| {
+            text.push_str(line);
+            text.push('\n');
+        })?;
+        if outcome.is_success(&command.success_codes) {
+            return Ok(text);
+        }
+        let mut why = String::new();
+        if !command.sensitive {
+            complaints.rewind()?;
+            complaints.take(LONGEST_COMPLAINT).read_to_string(&mut why)?;
+        }
+        Err(io::Error::other(format!("it {outcome}\n{why}").trim_end().to_owned()).into())
     }
 
     /// Runs a program and returns what it printed.
     pub(super) fn read(&self, command: &Command) -> io::Result<String> {
         let mut text = String::new();
-        let outcome = self.wait(command, &mut |line| {
+        let outcome = self.start_and_wait(command, &mut |line| {
             text.push_str(line);
             text.push('\n');
         })?;
         match outcome {
-            Outcome::Ended(status) if status.success() => Ok(text),
+            outcome if outcome.is_success(&[0]) => Ok(text),
             outcome => Err(io::Error::other(format!("`{command}` {outcome}\n{text}"))),
         }
     }
 
-    fn wait(&self, command: &Command, line: &mut dyn FnMut(&str)) -> io::Result<Outcome> {
-        let (news, pid) = start(command)?;
+    fn start_and_wait(&self, command: &Command, line: &mut dyn FnMut(&str)) -> io::Result<Outcome> {
+        self.wait(command, start(command, std::process::Command::spawn)?, line)
+    }
+
+    fn wait(
+        &self,
+        command: &Command,
+        (news, pid): Started,
+        line: &mut dyn FnMut(&str),
+    ) -> io::Result<Outcome> {
         self.0.0.running.store(pid.as_raw(), Ordering::SeqCst);
         let outcome = self.wait_for(command, &news, pid, line);
         self.0.0.running.store(0, Ordering::SeqCst);
@@ -166,6 +236,16 @@ enum Outcome {
     TookTooLong(Duration),
 }
 
+impl Outcome {
+    fn is_success(&self, codes: &[u8]) -> bool {
+        let code = match self {
+            Self::Ended(status) => status.code().and_then(|code| u8::try_from(code).ok()),
+            Self::TookTooLong(_) => None,
+        };
+        code.is_some_and(|code| codes.contains(&code))
+    }
+}
+
 impl std::fmt::Display for Outcome {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -179,16 +259,24 @@ impl std::fmt::Display for Outcome {
     }
 }
 
-fn start(command: &Command) -> io::Result<(Receiver<News>, Pid)> {
+/// What comes of a program, and the group of processes that it leads.
+type Started = (Receiver<News>, Pid);
+
+/// Starts a program in the way that is given.
+fn start<E: From<io::Error>>(
+    command: &Command,
+    spawn: impl FnOnce(&mut std::process::Command) -> Result<Child, E>,
+) -> Result<Started, E> {
     let mut words = command.argv.clone();
     if let Some(user) = &command.user {
         words.splice(0..0, ["runuser", "-u", user, "--"].map(str::to_owned));
     }
     let Some((program, arguments)) = words.split_first() else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no program to run"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no program to run").into());
     };
     let (reader, writer) = io::pipe()?;
-    let mut child = std::process::Command::new(program)
+    let mut prepared = std::process::Command::new(program);
+    prepared
         .args(arguments)
         .env_clear()
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
@@ -196,11 +284,13 @@ fn start(command: &Command) -> io::Result<(Receiver<News>, Pid)> {
         .env("LC_ALL", "C.UTF-8")
         .envs(&command.environment)
         .current_dir(command.directory.as_deref().unwrap_or("/".as_ref()))
-        .stdin(Stdio::null())
+        .stdin(standard_input(&command.input)?)
         .stdout(writer.try_clone()?)
         .stderr(writer)
-        .process_group(0)
-        .spawn()?;
+        .process_group(0);
+    let mut child = spawn(&mut prepared)?;
+    // It has the other end of the pipe, which ends when nobody has it any more.
+    drop(prepared);
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
     let (send, news) = channel();
     let lines = send.clone();
@@ -209,6 +299,20 @@ fn start(command: &Command) -> io::Result<(Receiver<News>, Pid)> {
         let _ = send.send(News::Ended(child.wait()));
     });
     Ok((news, pid))
+}
+
+/// A file in memory that has no name: nobody else finds it, and it ends with the last program that has it.
+fn standard_input(input: &Input) -> io::Result<Stdio> {
+    let (Input::Text(text) | Input::Script { text, .. }) = input else { return Ok(Stdio::null()) };
+    let mut file = File::from(memfd_create("input", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?);
+    file.write_all(text.bytes())?;
+    // Nobody who reads it can change it for others who do.
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
+    // At its end it is an empty input; who opens it anew, by `/dev/stdin`, begins at its start.
+    if matches!(input, Input::Text(_)) {
+        file.rewind()?;
+    }
+    Ok(file.into())
 }
 
 fn send_lines(reader: io::PipeReader, news: &Sender<News>) {

@@ -1,10 +1,12 @@
 //! What a host remembers between runs, and the lock that makes a run the only one.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
 use nix::fcntl::{Flock, FlockArg};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::failed;
@@ -12,7 +14,10 @@ use super::tree::Tree;
 use crate::system::{EntryKind, PerformError};
 
 const HANDLERS: &str = "/var/lib/bootstrap-agent/handlers.json";
+pub(super) const REBOOTS: &str = "/var/lib/bootstrap-agent/reboots.json";
 const LOCK: &str = "/run/bootstrap-agent/apply.lock";
+/// There if a run since the boot brought the package lists up to date.
+const FRESH_LISTS: &str = "/run/bootstrap-agent/package-lists";
 const VERSION: u32 = 1;
 
 /// Held for as long as it exists; the kernel lets go of it when the process ends, however it ends.
@@ -25,6 +30,21 @@ pub(super) struct Lock {
 struct Handlers {
     version: u32,
     pending: Vec<String>,
+}
+
+/// What the host was to be booted anew for.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reboots {
+    version: u32,
+    /// The id of each resource, with the boot that it was asked for in.
+    boots: BTreeMap<String, String>,
+}
+
+/// What every file of ours begins with.
+#[derive(Deserialize)]
+struct Format {
+    version: u32,
 }
 
 /// Takes the lock.
@@ -52,28 +72,63 @@ pub(super) fn lock(tree: &Tree) -> Result<Lock, PerformError> {
 }
 
 pub(super) fn pending_handlers(tree: &Tree) -> Result<Vec<String>, PerformError> {
-    let what = format!("read `{HANDLERS}`");
-    let Some(bytes) = tree.read(Path::new(HANDLERS)).map_err(failed(&what))? else { return Ok(Vec::new()) };
-    match serde_json::from_slice::<Handlers>(&bytes) {
-        Ok(handlers) if handlers.version == VERSION => Ok(handlers.pending),
-        Ok(handlers) => Err(failed(what)(io::Error::other(format!(
-            "it has version {}, and this program knows {VERSION}",
-            handlers.version
-        )))),
-        Err(error) => Err(failed(what)(error.into())),
-    }
+    Ok(read::<Handlers>(tree, HANDLERS)?.map(|handlers| handlers.pending).unwrap_or_default())
 }
 
 pub(super) fn remember_handlers(tree: &Tree, handlers: &[String]) -> Result<(), PerformError> {
-    let path = Path::new(HANDLERS);
     if handlers.is_empty() {
-        return match tree.remove(path, &EntryKind::File) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other.map_err(failed(format!("remove `{HANDLERS}`"))),
-        };
+        return remove(tree, HANDLERS);
     }
     let handlers = Handlers { version: VERSION, pending: handlers.to_vec() };
-    write_durably(tree, path, &serde_json::to_vec(&handlers).unwrap_or_default())
+    write_durably(tree, Path::new(HANDLERS), &serde_json::to_vec(&handlers).unwrap_or_default())
+}
+
+/// Whether the host has booted since it was remembered that it will for this resource.
+pub(super) fn rebooted_for(tree: &Tree, resource: &str) -> Result<bool, PerformError> {
+    let Some(reboots) = read::<Reboots>(tree, REBOOTS)? else { return Ok(false) };
+    Ok(reboots.boots.get(resource).is_some_and(|boot| *boot != boot_id()))
+}
+
+pub(super) fn remember_reboot(tree: &Tree, resource: &str) -> Result<(), PerformError> {
+    let mut boots = read::<Reboots>(tree, REBOOTS)?.map(|reboots| reboots.boots).unwrap_or_default();
+    boots.insert(resource.to_owned(), boot_id());
+    let reboots = Reboots { version: VERSION, boots };
+    write_durably(tree, Path::new(REBOOTS), &serde_json::to_vec(&reboots).unwrap_or_default())
+}
+
+/// The kernel's number for this boot (random(4)).
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// Reads a file of ours; none if it is not there.
+fn read<T: DeserializeOwned>(tree: &Tree, path: &str) -> Result<Option<T>, PerformError> {
+    let what = format!("read `{path}`");
+    let Some(bytes) = tree.read(Path::new(path)).map_err(failed(&what))? else { return Ok(None) };
+    let Format { version } = serde_json::from_slice(&bytes).map_err(|error| failed(&what)(error.into()))?;
+    if version != VERSION {
+        let why = format!("it has version {version}, and this program knows {VERSION}");
+        return Err(failed(what)(io::Error::other(why)));
+    }
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| failed(what)(error.into()))
+}
+
+/// Removes a file of ours, if it is there.
+pub(super) fn remove(tree: &Tree, path: &str) -> Result<(), PerformError> {
+    match tree.remove(Path::new(path), &EntryKind::File) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(failed(format!("remove `{path}`"))),
+    }
+}
+
+/// Remembers until the next boot that the package lists were brought up to date.
+pub(super) fn note_fresh_lists(tree: &Tree) -> Result<(), PerformError> {
+    write_durably(tree, Path::new(FRESH_LISTS), b"")
+}
+
+/// Whether a run since the boot brought the package lists up to date.
+pub(super) fn has_fresh_lists(tree: &Tree) -> io::Result<bool> {
+    Ok(tree.entry(Path::new(FRESH_LISTS))?.is_some())
 }
 
 /// Writes a file of ours whole, so that it is there after a power cut. Root alone can read it.

@@ -5,11 +5,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{getgid, getuid};
+use tar::EntryType::{self, Directory, Link, Regular, Symlink};
 use tempfile::TempDir;
 
 use super::*;
-use crate::op::{Before, Content, UserRequest, WriteFile};
-use crate::system::Attributes;
+use crate::archive::samples;
+use crate::op::{Archive, Before, Content, Unpack, Unpacking, UserRequest, WriteFile};
+use crate::system::{Attributes, EntryKind};
 
 /// A folder that looks like a small host, and the machine on it.
 struct Small {
@@ -78,6 +80,17 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 #[test]
+fn this_host_tells_what_differs_between_hosts_unless_it_becomes_an_image() {
+    let live = Linux::open(Path::new("/"), Mode::Live).expect("readable").host().live.clone().expect("live");
+    assert!(live.cpus > 0 && live.memory > 0, "{live:?}");
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").expect("readable");
+    assert_eq!(live.kernel, kernel.trim());
+    assert_eq!(Linux::open(Path::new("/"), Mode::Bake).expect("readable").host().live, None);
+    let tree = tempfile::tempdir().expect("a folder");
+    assert_eq!(Linux::open(tree.path(), Mode::Live).expect("readable").host().live, None);
+}
+
+#[test]
 fn a_file_is_written_with_its_mode_and_nothing_is_left_beside_it() {
     let host = Small::new();
     let mut machine = host.machine();
@@ -131,9 +144,10 @@ fn removing_a_directory_does_not_follow_links() {
 }
 
 #[test]
-fn package_lists_are_fresh_until_something_of_apt_changes() {
+fn package_lists_are_fresh_until_something_of_the_package_manager_changes() {
     let host = Small::new();
     fs::create_dir_all(host.path("/etc/apt/sources.list.d")).expect("made");
+    fs::create_dir_all(host.path("/etc/yum.repos.d")).expect("made");
     let mut machine = host.machine();
     let mut is_fresh_after = |op: &Op| {
         machine.lists_are_fresh.set(true);
@@ -142,8 +156,33 @@ fn package_lists_are_fresh_until_something_of_apt_changes() {
     };
     assert!(is_fresh_after(&write("/etc/motd", "x", 0o644)));
     assert!(!is_fresh_after(&write("/etc/apt/sources.list.d/a.sources", "x", 0o644)));
+    assert!(!is_fresh_after(&write("/etc/yum.repos.d/a.repo", "x", 0o644)));
     let remove = Op::Remove { path: "/etc/apt/sources.list.d/a.sources".into(), directory: false };
     assert!(!is_fresh_after(&remove));
+}
+
+/// The manifest of an image tells of a tree in which nothing can be run.
+#[test]
+fn what_rpm_has_is_read_from_a_tree_too() {
+    let host = Small::new();
+    fs::create_dir_all(host.path("/usr/lib/sysimage/rpm")).expect("made");
+    symlink("../../usr/lib/sysimage/rpm", host.path("/var/lib/rpm")).expect("linked");
+    fs::write(host.path("/usr/lib/os-release"), "ID=amzn\nID_LIKE=fedora\n").expect("written");
+    assert_eq!(host.machine().installed_packages().expect("read"), BTreeMap::new());
+    let database = host.path("/usr/lib/sysimage/rpm/rpmdb.sqlite");
+    fs::write(&database, package::hostile::RPM_DATABASE).expect("written");
+    let packages = host.machine().installed_packages().expect("read");
+    let packages: Vec<String> = packages.iter().map(|(name, version)| format!("{name} {version}")).collect();
+    assert_eq!(packages, ["app 1.0-1", "lib 3:1.0-1", "probe 2.0-1"]);
+    let problem = |host: &Small| {
+        let error = host.machine().installed_packages().expect_err("it cannot be told");
+        std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default()
+    };
+    fs::write(host.path("/usr/lib/sysimage/rpm/rpmdb.sqlite-wal"), "x").expect("written");
+    insta::assert_snapshot!(problem(&host), @"`/usr/lib/sysimage/rpm` has changes that rpm has not written into its database");
+    fs::remove_file(&database).expect("removed");
+    fs::write(host.path("/usr/lib/sysimage/rpm/Packages"), "").expect("written");
+    insta::assert_snapshot!(problem(&host), @"`/usr/lib/sysimage/rpm` is not SQLite's, and only rpm itself reads other kinds");
 }
 
 #[test]
@@ -284,12 +323,14 @@ fn accounts_of_a_tree_are_made_in_the_tree() {
     assert_eq!(machine.user("app").expect("read"), Known::Yes(None));
 }
 
+mod looking;
+
 mod process {
     use std::time::Duration;
 
     use super::super::process::Runner;
     use super::chain;
-    use crate::op::Command;
+    use crate::op::{Command, Content, Input};
 
     fn shell(script: &str) -> Command {
         Command::new(["sh", "-c", script])
@@ -305,6 +346,38 @@ mod process {
             "{text}"
         );
         assert!(!text.contains("CARGO"), "{text}");
+    }
+
+    #[test]
+    fn a_text_is_its_input_and_a_script_is_in_no_file() {
+        let secret = |text: &str| Content::new(text).secret_if(true);
+        let reads = Command { input: Input::Text(secret("a\nb\n")), ..shell("cat") };
+        assert_eq!(Runner::default().read(&reads).expect("it ends with 0"), "a\nb\n");
+        // The programs of a script do not read the script, and cannot change it.
+        let text = secret("echo one\ncat\n(echo x > /dev/stdin) 2> /dev/null || echo sealed\necho \"$0\"");
+        let script = Command {
+            input: Input::Script { name: "s".into(), text },
+            ..Command::new(["sh", "-eu", "/dev/stdin"])
+        };
+        let printed = Runner::default().read(&script).expect("it ends with 0");
+        assert_eq!(printed, "one\nsealed\n/dev/stdin\n");
+    }
+
+    #[test]
+    fn what_a_sensitive_program_prints_is_in_no_event_and_no_error() {
+        let mut lines = Vec::new();
+        let command = Command { sensitive: true, ..shell("echo hunter2; exit 3") };
+        let error = Runner::default().run(&command, &mut |line| lines.push(line.to_owned()));
+        let error = error.expect_err("it fails");
+        assert!(lines.is_empty());
+        assert_eq!(
+            chain(&error),
+            "`sh -c echo hunter2; exit 3` ended with 3\n  (what it printed is sensitive)"
+        );
+        let command = Command { success_codes: vec![0, 3], ..command };
+        Runner::default().run(&command, &mut |_| {}).expect("3 is a success here");
+        let command = Command { success_codes: vec![3], ..shell("true") };
+        assert!(Runner::default().run(&command, &mut |_| {}).is_err(), "0 is none here");
     }
 
     #[test]
@@ -374,13 +447,33 @@ fn the_answer_of_a_guard_is_that_of_its_folder() {
     let folder = TempDir::new().expect("a folder");
     fs::create_dir_all(folder.path().join("with/.venv")).expect("made");
     fs::create_dir_all(folder.path().join("without")).expect("made");
-    let machine = Linux::open(Path::new("/"), Mode::Live).expect("this host");
+    // As a builder, so that it is answered wherever this test runs.
+    let machine = Linux::open(Path::new("/"), Mode::Bake).expect("this host");
     let answers = ["with", "without", "with"].map(|name| {
         let guard =
             Command { directory: Some(folder.path().join(name)), ..Command::new(["test", "-e", ".venv"]) };
         machine.succeeds(&guard).expect("it runs")
     });
     assert_eq!(answers, [Known::Yes(true), Known::Yes(false), Known::Yes(true)]);
+}
+
+/// Where a host refuses the namespace, such as to somebody who is not root, a plan does not run guards.
+#[test]
+fn a_guard_cannot_write_and_one_that_tries_does_not_succeed() {
+    let folder = TempDir::new().expect("a folder");
+    let machine = Linux::open(Path::new("/"), Mode::Live).expect("this host");
+    let answer = |script: String| machine.succeeds(&Command::new(["sh", "-c", &script])).expect("it runs");
+    let path = folder.path().join("written");
+    let writes = answer(format!("echo x > {}", path.display()));
+    assert!(!path.exists());
+    let reads = answer(format!("test -d {} && echo gone > /dev/null", folder.path().display()));
+    let is_held = machine.runner.succeeds_held(&Command::new(["true"])).expect("it runs").is_some();
+    if is_held {
+        assert_eq!([writes, reads], [Known::Yes(false), Known::Yes(true)]);
+    } else {
+        assert!(matches!([writes, reads], [Known::Unknown(_), Known::Unknown(_)]));
+    }
+    fs::write(&path, "x").expect("this process can write as before");
 }
 
 #[test]
@@ -409,5 +502,66 @@ fn a_policy_that_a_run_left_is_removed_and_one_of_somebody_else_stays() {
         fs::write(&policy, text).expect("written");
         small.machine().begin().expect("begun");
         assert_eq!(policy.exists(), stays, "{text}");
+    }
+}
+
+/// Files of which some are there already, unpacked as the plan found.
+fn unpack(entries: &[(EntryType, &str, &str)], changes: &[(&str, Unpacking)]) -> Op {
+    let content = Content::new(samples::tar(entries));
+    Op::Unpack(Unpack {
+        archive: Archive::Content { name: "a.tar".into(), content },
+        path: "/srv/app".into(),
+        strip_components: 0,
+        owner: mine(0).owner,
+        group: mine(0).group,
+        changes: changes.iter().map(|(path, what)| ((*path).into(), *what)).collect(),
+        unchanged: 0,
+    })
+}
+
+#[test]
+fn an_archive_is_unpacked_and_only_what_differs_is_touched() {
+    let small = Small::new();
+    fs::create_dir_all(small.path("srv/app")).expect("a folder");
+    fs::write(small.path("srv/app/same"), "mine").expect("written");
+    fs::write(small.path("srv/app/mode"), "mine").expect("written");
+    let entries = [
+        (Regular, "bin/app", "#!"),
+        (Directory, "bin", ""),
+        (Regular, "same", "x"),
+        (Regular, "mode", "x"),
+        (Symlink, "link", "bin/app"),
+        (Link, "bin/copy", "bin/app"),
+    ];
+    let changes = [
+        ("bin", Unpacking::Create),
+        ("bin/app", Unpacking::Create),
+        ("bin/copy", Unpacking::Create),
+        ("link", Unpacking::Create),
+        ("mode", Unpacking::SetAttributes),
+    ];
+    let op = unpack(&entries, &changes);
+    small.machine().perform(&op, &mut |_| {}).expect("unpacked");
+    assert_eq!(small.text("/srv/app/bin/app").as_deref(), Some("#!"));
+    assert_eq!(small.text("/srv/app/bin/copy").as_deref(), Some("#!"));
+    assert_eq!(fs::read_link(small.path("srv/app/link")).expect("a link"), Path::new("bin/app"));
+    assert_eq!(small.text("/srv/app/same").as_deref(), Some("mine"), "it was not to be changed");
+    assert_eq!(small.text("/srv/app/mode").as_deref(), Some("mine"));
+    assert_eq!(fs::metadata(small.path("srv/app/mode")).expect("there").permissions().mode() & 0o7777, 0o644);
+    assert_eq!(small.names("/srv/app"), ["bin", "link", "mode", "same"], "nothing staged is left");
+    assert_eq!(small.names("/srv/app/bin"), ["app", "copy"]);
+}
+
+#[test]
+fn what_is_unpacked_follows_no_link_in_its_folder() {
+    let small = Small::new();
+    fs::create_dir_all(small.path("srv/app")).expect("a folder");
+    for (link, target) in [("out", "../../etc"), ("in", "/etc")] {
+        symlink(target, small.path("srv/app").join(link)).expect("a link");
+        let entries = [(Regular, format!("{link}/passwd"))];
+        let entries = entries.each_ref().map(|(kind, name)| (*kind, name.as_str(), "x"));
+        let op = unpack(&entries, &[(entries[0].1, Unpacking::Replace)]);
+        small.machine().perform(&op, &mut |_| {}).expect_err("refused");
+        assert!(small.text("/etc/passwd").expect("there").starts_with("root:"));
     }
 }

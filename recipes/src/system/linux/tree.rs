@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -22,6 +22,8 @@ use crate::system::EntryKind;
 pub(super) struct Tree {
     root: PathBuf,
     directory: OwnedFd,
+    /// How paths are resolved inside of it.
+    resolve: ResolveFlag,
 }
 
 /// What is at a path, with numbers for owner and group.
@@ -42,7 +44,14 @@ impl Tree {
     pub(super) fn open(root: &Path) -> io::Result<Self> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = open(root, flags, Mode::empty())?;
-        Ok(Self { root: root.to_owned(), directory })
+        Ok(Self { root: root.to_owned(), directory, resolve: ResolveFlag::RESOLVE_IN_ROOT })
+    }
+
+    /// A folder as a tree of its own, in which no link is followed.
+    pub(super) fn folder(&self, path: &Path) -> io::Result<Self> {
+        let directory = self.open_path(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS;
+        Ok(Self { root: self.outside(path), directory, resolve })
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -76,13 +85,12 @@ impl Tree {
     /// The bytes of a regular file; none if there is none.
     pub(super) fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
         let Some(mut file) = self.open_file(path)? else { return Ok(None) };
-        let length = file.metadata()?.len();
-        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+        let mut bytes = Vec::with_capacity(usize::try_from(file.metadata()?.len()).unwrap_or(0));
         file.read_to_end(&mut bytes)?;
         Ok(Some(bytes))
     }
 
-    /// Opens a regular file to read it; none if there is none.
+    /// A regular file, to be read; none if there is none.
     pub(super) fn open_file(&self, path: &Path) -> io::Result<Option<File>> {
         // O_NONBLOCK: a pipe in place of a file must not hang the run.
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
@@ -142,7 +150,7 @@ impl Tree {
     pub(super) fn create(
         &self,
         path: &Path,
-        bytes: &[u8],
+        mut content: impl Read,
         uid: u32,
         gid: u32,
         mode: u32,
@@ -162,7 +170,7 @@ impl Tree {
             fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
             // After the owner: chown clears setuid and setgid.
             fchmod(&file, Mode::from_bits_truncate(mode))?;
-            file.write_all(bytes)
+            io::copy(&mut content, &mut file).map(drop)
         })();
         if let Err(error) = written {
             let _ = unlinkat(&place.directory, place.name, UnlinkatFlags::NoRemoveDir);
@@ -274,7 +282,7 @@ impl Tree {
             // Nothing leads out of `/`, and openat2 is not to be had everywhere (Linux 5.6, some seccomp filters).
             return open(path, flags | OFlag::O_CLOEXEC, Mode::empty());
         }
-        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(self.resolve);
         openat2(&self.directory, path, how)
     }
 }

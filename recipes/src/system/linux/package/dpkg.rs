@@ -1,29 +1,17 @@
 //! The package database of dpkg, read whole (deb822(5), dpkg-query(1)).
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
-use super::Linux;
+use super::Packages;
 use crate::op::Command;
 use crate::system::PackageFile;
+use crate::system::linux::Linux;
 
 /// Where it is.
 pub(super) const STATUS: &str = "/var/lib/dpkg/status";
 
-/// The packages of a host. One of several architectures is there under its name and under
-/// `NAME:ARCHITECTURE`.
-#[derive(Debug, Default)]
-pub(super) struct Packages {
-    /// Every installed package with its version.
-    pub(super) installed: BTreeMap<String, String>,
-    /// The installed packages that no upgrade changes.
-    pub(super) held: BTreeSet<String>,
-    /// The packages of which only the configuration is there.
-    pub(super) residual: BTreeSet<String>,
-}
-
-/// Reads the database.
+/// Reads the database. A package is there under its name and under `NAME:ARCHITECTURE`.
 pub(super) fn packages(status: &[u8]) -> Packages {
     let mut packages = Packages::default();
     for paragraph in paragraphs(status) {
@@ -33,16 +21,15 @@ pub(super) fn packages(status: &[u8]) -> Packages {
         }
         let is_residual = paragraph.state() == Some("config-files");
         let qualified = paragraph.architecture.map(|architecture| format!("{name}:{architecture}"));
-        for name in qualified.into_iter().chain([name.to_owned()]) {
-            if is_residual {
-                packages.residual.insert(name);
-                continue;
-            }
-            if paragraph.wanted() == Some("hold") {
-                packages.held.insert(name.clone());
-            }
-            packages.installed.insert(name, version.to_owned());
+        if is_residual {
+            packages.residual.extend(qualified.into_iter().chain([name.to_owned()]));
+            continue;
         }
+        if paragraph.wanted() == Some("hold") {
+            packages.held.extend(qualified.clone().into_iter().chain([name.to_owned()]));
+        }
+        packages.of_architecture.extend(qualified.map(|name| (name, version.to_owned())));
+        packages.installed.insert(name.to_owned(), version.to_owned());
     }
     packages
 }
@@ -143,12 +130,13 @@ Version: 2.36
 
     #[test]
     fn only_what_is_wholly_installed_counts() {
-        let Packages { installed: packages, held, residual } = packages(STATUS);
-        assert_eq!(packages.get("nginx").map(String::as_str), Some("1.22.1-9+deb12u1"));
-        assert_eq!(packages.get("libc6:i386").map(String::as_str), Some("2.36"));
-        assert_eq!(packages.get("gone"), None);
-        assert_eq!(held.into_iter().collect::<Vec<_>>(), ["libc6", "libc6:i386"]);
-        assert_eq!(residual.into_iter().collect::<Vec<_>>(), ["gone"]);
+        let packages = packages(STATUS);
+        assert_eq!(packages.version("nginx").map(String::as_str), Some("1.22.1-9+deb12u1"));
+        assert_eq!(packages.version("libc6:i386").map(String::as_str), Some("2.36"));
+        assert_eq!(packages.version("gone"), None);
+        assert_eq!(packages.installed.into_keys().collect::<Vec<_>>(), ["libc6", "nginx"]);
+        assert_eq!(packages.held.into_iter().collect::<Vec<_>>(), ["libc6", "libc6:i386"]);
+        assert_eq!(packages.residual.into_iter().collect::<Vec<_>>(), ["gone"]);
         assert!(!is_interrupted(STATUS));
     }
 
@@ -172,7 +160,7 @@ Version: 2.36
         ) {
             for status in [&bytes[..], text.as_bytes(), &[text.as_bytes(), &bytes].concat()] {
                 let found = packages(status);
-                proptest::prop_assert!(found.held.iter().all(|name| found.installed.contains_key(name)));
+                proptest::prop_assert!(found.held.iter().all(|name| found.version(name).is_some()));
                 let _ = is_interrupted(status);
             }
         }

@@ -1,0 +1,87 @@
+//! `facts`: what recipes can ask of a host.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use recipes::system::linux::Linux;
+use recipes::system::{Facts as _, Host, Mode};
+
+use super::plan::on_builder;
+use super::{
+    DONE, Format, INTERRUPTED, ImageArguments, PlatformName, State, World, agent, fail, fail_with, variable,
+};
+use crate::bake::facts_of_builder;
+use crate::failure::{Failure, failed};
+use crate::image::Chain;
+use crate::report::Human;
+
+/// Show what recipes can ask of the builder of an image, or of this host
+///
+/// With a definition, a builder is launched from the image's source and thrown away. What differs between
+/// hosts that boot from one image (`facts.live`) is there of a live host only. `baker docs facts` says
+/// what each fact means.
+#[derive(Debug, clap::Args)]
+pub(super) struct Facts {
+    /// The image definition; this host if left out
+    #[arg(value_name = "IMAGE.yaml")]
+    image: Option<PathBuf>,
+    /// The value of a variable of the image; also as `BAKER_VAR_NAME` in the environment
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = variable, requires = "image")]
+    variables: Vec<(String, String)>,
+    /// A folder of recipes, looked at before those beside the image and those that baker brings
+    #[arg(long = "recipes", value_name = "DIR", requires = "image")]
+    recipes: Vec<PathBuf>,
+    /// Where to launch the builder
+    #[arg(long, value_enum, default_value = "local")]
+    on: PlatformName,
+    /// The agent's binary; else the one beside this program
+    #[arg(long, value_name = "FILE")]
+    agent: Option<PathBuf>,
+    /// How to show them
+    #[arg(long, value_enum, default_value = "human")]
+    format: Format,
+}
+
+impl Facts {
+    pub(super) async fn run(self, world: &World, state: &State) -> u8 {
+        let host = match &self.image {
+            None => Linux::open(Path::new("/"), Mode::Live)
+                .map(|machine| Some(machine.host().clone()))
+                .map_err(failed("look at this host")),
+            Some(image) => {
+                let image = ImageArguments {
+                    image: image.clone(),
+                    variables: self.variables.clone(),
+                    recipes: self.recipes.clone(),
+                };
+                match image.load(world, state) {
+                    Ok(chain) => self.of_builder(world, state, &chain).await,
+                    Err(problems) => return fail_with(&problems),
+                }
+            }
+        };
+        let host = match host {
+            Ok(Some(host)) => host,
+            Ok(None) => return INTERRUPTED,
+            Err(failure) => return fail(&failure),
+        };
+        let text = match self.format {
+            Format::Human => host.to_string(),
+            Format::Json => serde_json::to_string(&host).unwrap_or_default(),
+        };
+        let _ = writeln!(io::stdout(), "{text}");
+        DONE
+    }
+
+    /// The facts of a builder; nothing if it was interrupted.
+    async fn of_builder(&self, world: &World, state: &State, chain: &Chain) -> Result<Option<Host>, Failure> {
+        let agent = agent(self.agent.as_deref(), world)?;
+        let platform = match self.on {
+            PlatformName::Local => state.local(world, true),
+        };
+        on_builder(state, chain, &platform, &mut Human::new(false), async |session| {
+            facts_of_builder(session, &agent).await
+        })
+        .await
+    }
+}

@@ -1,0 +1,160 @@
+//! What comes with the packages of a plan: versions and dependencies, as the package manager's solver says.
+
+use crate::change::Change;
+use crate::op::{Op, PackageRequest};
+use crate::plan::{Plan, is_of_package_manager};
+use crate::system::{Facts, Known, PackageChange};
+
+/// The packages that a plan installs, and where in the plan.
+#[derive(Debug, Default)]
+pub(crate) struct Installations {
+    places: Vec<Place>,
+    /// Whether the plan changes where packages come from, so that the lists at hand are not those of then.
+    lists_change: bool,
+}
+
+#[derive(Debug)]
+struct Place {
+    item: usize,
+    change: usize,
+    package: PackageRequest,
+}
+
+impl Installations {
+    /// Notes the operations of an item of a plan.
+    pub(crate) fn note(&mut self, item: usize, ops: &[Op]) {
+        for (change, op) in ops.iter().enumerate() {
+            self.lists_change |= op.path().is_some_and(is_of_package_manager);
+            if let Op::InstallPackages { packages } = op {
+                // A resource is about one package.
+                let places = packages.iter().map(|package| Place { item, change, package: package.clone() });
+                self.places.extend(places);
+            }
+        }
+    }
+
+    /// Tells in a plan which versions are installed, and at the last package what else all of them bring. A plan
+    /// is none the worse where nobody can tell.
+    pub(crate) fn tell(&self, plan: &mut Plan, facts: &dyn Facts) {
+        let Some(last) = self.places.last() else { return };
+        let packages: Vec<PackageRequest> = self.places.iter().map(|place| place.package.clone()).collect();
+        if self.lists_change {
+            return;
+        }
+        let Ok(Known::Yes(changes)) = facts.transaction(&packages) else { return };
+        for place in &self.places {
+            let Some(coming) = changes.iter().find(|change| change.name == place.package.name) else {
+                continue;
+            };
+            let package = PackageRequest { version: coming.version.clone(), ..place.package.clone() };
+            if let Some(change) = place.change_of(plan) {
+                *change = Change::from(&Op::InstallPackages { packages: vec![package] });
+            }
+        }
+        let is_asked = |change: &&PackageChange| packages.iter().any(|package| package.name == change.name);
+        let (coming, going): (Vec<_>, Vec<_>) =
+            changes.iter().filter(|change| !is_asked(change)).partition(|change| change.version.is_some());
+        if coming.is_empty() && going.is_empty() {
+            return;
+        }
+        let names = |changes: &[&PackageChange]| {
+            let names: Vec<String> = changes
+                .iter()
+                .map(|change| match &change.version {
+                    Some(version) => format!("{} {version}", change.name),
+                    None => change.name.clone(),
+                })
+                .collect();
+            names.join(", ")
+        };
+        let mut parts = Vec::new();
+        if !coming.is_empty() {
+            parts.push(format!("with {} more: {}", coming.len(), names(&coming)));
+        }
+        if !going.is_empty() {
+            parts.push(format!("removes {}", names(&going)));
+        }
+        let of = if packages.len() > 1 { "all packages of this plan " } else { "" };
+        if let Some(change) = last.change_of(plan) {
+            change.summary += &format!(" ({of}{})", parts.join("; "));
+        }
+    }
+}
+
+impl Place {
+    fn change_of<'a>(&self, plan: &'a mut Plan) -> Option<&'a mut Change> {
+        plan.items.get_mut(self.item)?.changes.get_mut(self.change)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::{Guards, plan_with_transaction};
+    use crate::system::Facts;
+    use crate::system::fake::Fake;
+    use crate::testing::Example;
+
+    fn planned(resources: &str, fake: &Fake) -> String {
+        let resolved = Example::resources(resources).resolve(fake.host()).expect("valid");
+        plan_with_transaction(&resolved, fake, Guards::Skip, &[]).expect("a plan").to_string()
+    }
+
+    #[test]
+    fn a_plan_tells_what_comes_with_a_package() {
+        let mut fake = Fake::debian();
+        fake.solve_to(&[("libpcre2", Some("10.42")), ("nginx", Some("1.22.1-9")), ("apache2", None)]);
+        insta::assert_snapshot!(planned("- package: { name: nginx, version: '1.22.*' }", &fake), @"
+        example: package nginx
+          + install nginx 1.22.1-9 (with 1 more: libpcre2 10.42; removes apache2)
+        Plan: 1 to change, 0 unchanged.
+        ");
+        fake.solve_to(&[("nginx", Some("1.22.1-9"))]);
+        insta::assert_snapshot!(planned("- package: { name: nginx }", &fake), @"
+        example: package nginx
+          + install nginx 1.22.1-9
+        Plan: 1 to change, 0 unchanged.
+        ");
+    }
+
+    #[test]
+    fn of_several_packages_the_last_tells_what_comes_with_all() {
+        let mut fake = Fake::debian();
+        fake.solve_to(&[("b", Some("2")), ("x", Some("3")), ("a", Some("1")), ("y", Some("4"))]);
+        let two = "- package: { name: a }\n- file: { path: /etc/f, content: x }\n- package: { name: b, version: '2' }";
+        insta::assert_snapshot!(planned(two, &fake), @"
+        example: package a
+          + install a 1
+        example: file /etc/f
+          ? create /etc/f (root:root 0644, 1 bytes), unless installing a brings it
+              --- /dev/null
+              +++ /etc/f
+              @@ -0,0 +1 @@
+              +x
+              \\ No newline at end of file
+        example: package b
+          + install b 2 (all packages of this plan with 2 more: x 3, y 4)
+        Plan: 2 to change, 1 known after apply, 0 unchanged.
+        ");
+        assert_eq!(fake.times_asked(), 1);
+    }
+
+    #[test]
+    fn nobody_is_asked_where_nothing_is_installed_or_the_answer_would_be_wrong() {
+        let mut fake = Fake::debian();
+        fake.solve_to(&[("b", Some("2"))]);
+        Example::resources("- package: { name: a }").settles(&mut fake);
+        planned("- package: { name: a }\n- package: { name: gone, state: absent }", &fake);
+        // The lists at hand are not those of the new repository.
+        planned("- package: { name: b }\n- file: { path: /etc/apt, content: x }", &fake);
+        assert_eq!(fake.times_asked(), 0);
+    }
+
+    #[test]
+    fn a_plan_is_none_the_worse_where_nobody_can_tell() {
+        insta::assert_snapshot!(planned("- package: { name: nginx }", &Fake::debian()), @"
+        example: package nginx
+          + install nginx
+        Plan: 1 to change, 0 unchanged.
+        ");
+    }
+}

@@ -1,0 +1,171 @@
+//! The package managers: what each knows of a host, and how it changes it.
+//!
+//! Another one is a file here that implements [`Manager`], a variant of [`PackageManager`], and its line in [`of`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+
+use super::{Linux, Tree};
+use crate::op::{Command, PackageRequest, Upgrades};
+use crate::system::{FactsError, Os, PackageChange, PackageFile, PackageManager, PerformError};
+
+mod apt;
+mod dnf;
+mod dpkg;
+mod rpm;
+mod sqlite;
+
+/// A package manager, together with the database of what is installed.
+///
+/// Nothing here asks a question, and each waits for the lock that another package manager holds.
+pub(super) trait Manager {
+    /// The packages of a host, or of a tree that is not booted.
+    fn packages(&self, linux: &Linux) -> io::Result<Packages>;
+
+    /// Everything that an upgrade would do, as the package lists at hand say.
+    fn upgrades(&self, linux: &Linux) -> io::Result<Vec<Upgrade>>;
+
+    /// All that installing packages would come to, as the package lists at hand say; none if they do not know
+    /// of one of them, or if it would be two transactions. One process tells, which changes nothing.
+    fn transaction(
+        &self,
+        linux: &Linux,
+        packages: &[PackageRequest],
+    ) -> io::Result<Option<Vec<PackageChange>>>;
+
+    /// What a package's file says of itself; none if there is none.
+    fn package_file(&self, _linux: &Linux, _path: &Path) -> io::Result<Option<PackageFile>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Removes what a run left behind that was cut off.
+    fn clean_up(&self, _tree: &Tree) -> Result<(), PerformError> {
+        Ok(())
+    }
+
+    /// Brings the package lists up to date, once a run.
+    fn refresh(&self, linux: &Linux, output: &mut dyn FnMut(&str)) -> Result<(), PerformError>;
+
+    /// Installs packages, or changes their version.
+    fn install(
+        &self,
+        linux: &mut Linux,
+        packages: &[PackageRequest],
+        output: &mut dyn FnMut(&str),
+    ) -> Result<(), PerformError>;
+
+    /// Removes packages, and their configuration if it is a purge.
+    fn remove(
+        &self,
+        linux: &mut Linux,
+        packages: &[String],
+        purge: bool,
+        output: &mut dyn FnMut(&str),
+    ) -> Result<(), PerformError>;
+
+    /// Upgrades packages in one transaction.
+    fn upgrade(
+        &self,
+        linux: &mut Linux,
+        packages: &[String],
+        which: Upgrades,
+        output: &mut dyn FnMut(&str),
+    ) -> Result<(), PerformError>;
+
+    /// Keeps packages at the version they have, or lets upgrades change them again.
+    fn hold(
+        &self,
+        linux: &Linux,
+        packages: &[String],
+        held: bool,
+        output: &mut dyn FnMut(&str),
+    ) -> Result<(), PerformError>;
+}
+
+/// The package manager of a host, if it has one that is known here.
+pub(super) fn of(os: &Os) -> Option<&'static dyn Manager> {
+    Some(match os.package_manager()? {
+        PackageManager::Apt => &apt::Apt,
+        PackageManager::Dnf => &dnf::Dnf,
+    })
+}
+
+/// The packages of a host.
+#[derive(Debug, Default)]
+pub(super) struct Packages {
+    /// Every installed package with its version.
+    pub(super) installed: BTreeMap<String, String>,
+    /// The same by names that have the architecture in them, as the package manager writes them.
+    of_architecture: BTreeMap<String, String>,
+    /// The installed packages that no upgrade changes, by both names.
+    pub(super) held: BTreeSet<String>,
+    /// The packages of which only the configuration is there, by both names; rpm leaves none such.
+    pub(super) residual: BTreeSet<String>,
+}
+
+impl Packages {
+    /// The version of a package, with or without an architecture in its name.
+    pub(super) fn version(&self, name: &str) -> Option<&String> {
+        self.installed.get(name).or_else(|| self.of_architecture.get(name))
+    }
+}
+
+/// A package that an upgrade would change or newly install.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Upgrade {
+    pub(super) package: String,
+    /// Whether it belongs to an upgrade that is of security updates only.
+    pub(super) is_security: bool,
+}
+
+/// Packages that one transaction installs: those with which what they recommend comes, and those without.
+fn grouped(packages: &[PackageRequest]) -> Vec<(bool, Vec<&PackageRequest>)> {
+    let group = |recommends| {
+        let chosen = packages.iter().filter(|package| package.recommends == recommends).collect();
+        (recommends, chosen)
+    };
+    let groups: [(bool, Vec<&PackageRequest>); 2] = [false, true].map(group);
+    groups.into_iter().filter(|(_, chosen)| !chosen.is_empty()).collect()
+}
+
+/// Runs a program for what it says, however it ends.
+fn said(linux: &Linux, command: &Command) -> (String, Result<(), PerformError>) {
+    let mut text = String::new();
+    let result = linux.runner.run(command, &mut |line| {
+        text.push_str(line);
+        text.push('\n');
+    });
+    (text, result)
+}
+
+/// What is wrong with a database, in words that follow its name.
+fn invalid(why: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why.into())
+}
+
+/// The package database could not be read, for `map_err`.
+pub(super) fn unreadable(source: io::Error) -> FactsError {
+    FactsError { what: "the package database".into(), source }
+}
+
+/// Every parser of this folder, for texts that nobody meant to be read.
+#[cfg(test)]
+pub(crate) mod hostile {
+    use super::{apt, dnf, dpkg, rpm};
+
+    /// The table of packages of an rpm 4.18 with four packages and a key in it, in pages of 512 bytes, so that
+    /// there are inner pages and records that go over many.
+    pub(crate) const RPM_DATABASE: &[u8] = include_bytes!("rpmdb.sqlite");
+
+    /// A text as what each program prints and each list has.
+    pub(crate) fn parse_text(text: &str) {
+        let _ = (apt::parse_simulation(text), dnf::parse_transaction(text));
+        let _ = (rpm::parse_query(text), rpm::parse_locks(text), dpkg::packages(text.as_bytes()));
+    }
+
+    /// Bytes as the database of rpm.
+    pub(crate) fn parse_rpm_database(bytes: &[u8]) {
+        let _ = rpm::parse_database(&bytes);
+    }
+}
