@@ -26,6 +26,7 @@ use sha2::{Digest, Sha256};
 
 use crate::boot_error::{BootError, chain};
 use crate::config::Config;
+use crate::fetch::Https;
 use crate::health::wait_for;
 use crate::lock::{Locks, Turn};
 use crate::report::Reporter;
@@ -366,7 +367,8 @@ impl<'a, W: Write> Boot<'a, W> {
         let failed = |message: String| BootError::new("converge", message);
         let mut machine = Linux::open(Path::new("/"), Mode::Live)
             .map_err(|error| failed(chain(&error)))?
-            .with_environment(self.settings.environment.clone());
+            .with_environment(self.settings.environment.clone())
+            .with_fetch(Box::new(Https::new(&self.settings.environment)));
         let resolved = bundle
             .resolve(machine.host(), &values.scope())
             .map_err(|problems| BootError::new("render", problems.to_string()))?;

@@ -4,6 +4,7 @@ pub mod boot;
 mod boot_error;
 pub mod cli;
 pub mod config;
+pub mod fetch;
 pub mod health;
 pub mod http;
 pub mod lock;

@@ -7,8 +7,11 @@ use serde::{Deserialize, Serialize};
 use similar::TextDiff;
 
 use crate::duration::Span;
-use crate::op::{Before, Content, Input, Op, UnitAction, Unpack, Unpacking, UserRequest, WriteFile};
-use crate::system::Why;
+use crate::op::{
+    Before, Checkout, Content, Download, Input, Op, PackageRequest, UnitAction, Unpack, Unpacking,
+    UserRequest, WriteFile,
+};
+use crate::system::{Attributes, Why};
 
 /// One change as a reader of a plan sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +83,28 @@ impl From<&Op> for Change {
         use ChangeKind::{Create, Remove, Run, Update};
         match op {
             Op::WriteFile(write) => write_file(write),
+            Op::Download(Download { url, sha256, path, attributes, replaces, .. }) => {
+                let (kind, verb) = if *replaces { (Update, "replace") } else { (Create, "create") };
+                // Sixteen digits tell files apart for a reader; all of them are compared.
+                let start = sha256.get(..16).unwrap_or(sha256);
+                let path = path.display();
+                Self::new(kind, format!("{verb} {path} by {url} ({attributes}, sha256 {start}...)"))
+            }
+            Op::Checkout(Checkout {
+                url,
+                commit,
+                path,
+                attributes: Attributes { owner, group, .. },
+                replaces,
+                ..
+            }) => {
+                // As many digits as git shows of a commit of a large repository.
+                let commit = commit.get(..12).unwrap_or(commit);
+                let (kind, before) =
+                    if *replaces { (Update, " in the place of what is there") } else { (Create, "") };
+                let path = path.display();
+                Self::new(kind, format!("check out {url} at {commit} in {path} ({owner}:{group}){before}"))
+            }
             Op::CreateDirectory { path, attributes } => {
                 Self::new(Create, format!("create the directory {} ({attributes})", path.display()))
             }
@@ -101,9 +126,10 @@ impl From<&Op> for Change {
             Op::InstallPackages { packages } => {
                 let names: Vec<String> = packages
                     .iter()
-                    .map(|package| match &package.version {
-                        Some(version) => format!("{} {version}", package.name),
-                        None => package.name.clone(),
+                    .map(|PackageRequest { name, version, source, .. }| {
+                        let version = version.as_ref().map(|version| format!(" {version}"));
+                        let source = source.as_ref().map(|path| format!(" from {}", path.display()));
+                        format!("{name}{}{}", version.unwrap_or_default(), source.unwrap_or_default())
                     })
                     .collect();
                 Self::new(Create, format!("install {}", names.join(", ")))
@@ -270,8 +296,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::op::{Command, Confirm, LoadFirewall, PackageRequest, Upgrades};
-    use crate::system::Attributes;
+    use crate::op::{Command, Confirm, LoadFirewall, Upgrades};
     use crate::system::condition::Condition;
 
     fn attributes() -> Attributes {
@@ -319,8 +344,18 @@ mod tests {
         let lines: Vec<String> = [
             Op::InstallPackages {
                 packages: vec![
-                    PackageRequest { name: "nginx".into(), version: Some("1.22".into()), recommends: false },
-                    PackageRequest { name: "jq".into(), version: None, recommends: false },
+                    PackageRequest {
+                        name: "nginx".into(),
+                        version: Some("1.22".into()),
+                        recommends: false,
+                        source: None,
+                    },
+                    PackageRequest {
+                        name: "jq".into(),
+                        version: Some("1.7".into()),
+                        recommends: false,
+                        source: Some("/srv/jq.deb".into()),
+                    },
                 ],
             },
             Op::RemovePackages { packages: vec!["telnet".into()], purge: true },
@@ -365,7 +400,7 @@ mod tests {
         .map(|op| Change::from(op).to_string())
         .collect();
         insta::assert_snapshot!(lines.join("\n"), @"
-        + install nginx 1.22, jq
+        + install nginx 1.22, jq 1.7 from /srv/jq.deb
         - purge telnet
         ~ upgrade vim, zlib1g
         ~ hold nginx

@@ -176,6 +176,30 @@ const VARIANTS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "download",
+        &[
+            "path: /srv/fetched, url: https://a.b/one, sha256: 7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed",
+            "path: /srv/fetched, url: https://a.b/two, sha256: 3fc4ccfe745870e2c0d99f71f30ff0656c8dedd41cc1d7d3d376b0dbe685e2f3",
+            "path: /srv/fetched, state: absent",
+        ],
+    ),
+    (
+        "git",
+        &[
+            "path: /srv/site, url: https://a.b/c, commit: 2b4c1a7de0f6e5a9c3d8b7061524334251607f8e",
+            "path: /srv/site, url: https://a.b/c, commit: 3c5d2b8ef1a7f6bad4e9c8172635445362718a9f, owner: have",
+        ],
+    ),
+    (
+        "package",
+        &[
+            "name: local, source: /srv/keep/one.deb",
+            "name: local, source: /srv/keep/two.deb",
+            "name: local, state: absent",
+            "name: local, state: purged",
+        ],
+    ),
+    (
         "hosts_entry",
         &[
             "address: 10.0.0.5, names: [db, db.internal]",

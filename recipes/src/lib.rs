@@ -79,6 +79,7 @@ pub mod run;
 pub mod source;
 pub mod system;
 pub mod template;
+pub mod url;
 pub mod words;
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::system::Attributes;
 use crate::system::condition::Condition;
+use crate::url::HttpsUrl;
 
 /// One change to a host.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +53,10 @@ pub enum Op {
         /// Whether it is a directory.
         directory: bool,
     },
+    /// Fetches a file and puts it in place, if it is what it shall be.
+    Download(Download),
+    /// Puts the files of a commit of a git repository in place, all at once.
+    Checkout(Checkout),
     /// Unpacks what an archive has and the host has not, each file whole or not at all.
     Unpack(Unpack),
     /// Installs packages in one transaction.
@@ -154,6 +159,53 @@ pub struct WriteFile {
     pub validate: Option<Vec<String>>,
     /// What is there now.
     pub before: Before,
+}
+
+/// A file as it shall be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Download {
+    /// From where.
+    pub url: HttpsUrl,
+    /// The SHA-256 of what shall be there, in hexadecimal.
+    pub sha256: String,
+    /// Where it is put.
+    pub path: PathBuf,
+    /// Whose it is.
+    pub attributes: Attributes,
+    /// A program that must accept the new file before it is put in place; `{file}` is its path.
+    pub validate: Option<Vec<String>>,
+    /// The certificates that the server is believed by, in PEM, instead of those that the host trusts.
+    pub ca_file: Option<PathBuf>,
+    /// More bytes than this are not fetched.
+    pub max_bytes: u64,
+    /// Whether it takes the place of something.
+    pub replaces: bool,
+}
+
+/// The files of a commit as they shall be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkout {
+    /// Where the repository is.
+    pub url: HttpsUrl,
+    /// The whole id of the commit, in hexadecimal.
+    pub commit: String,
+    /// A tag or branch that has it in its history.
+    pub reference: Option<String>,
+    /// The directory that its files are put into.
+    pub path: PathBuf,
+    /// Whose all of it is; the mode is that of the directory.
+    pub attributes: Attributes,
+    /// The certificates that the server is believed by, in PEM, instead of those that the host trusts.
+    pub ca_file: Option<PathBuf>,
+    /// Whether there is a directory already, whose place it takes.
+    pub replaces: bool,
+}
+
+/// Where something is made that takes the place of a path when it is whole. The name is fixed, so that what an
+/// interrupted run left is replaced by the next and never piles up.
+pub(crate) fn staged_path(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.staged"))
 }
 
 /// An archive as it shall be unpacked. What is in it is read when the operation is performed, so that it is
@@ -321,6 +373,8 @@ pub struct PackageRequest {
     pub version: Option<String>,
     /// Whether packages that it recommends come too.
     pub recommends: bool,
+    /// The file on the host that it is installed from; the repositories if none is given.
+    pub source: Option<PathBuf>,
 }
 
 /// Which packages an upgrade is about.
@@ -443,6 +497,8 @@ impl Op {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::WriteFile(write) => Some(&write.path),
+            Self::Download(download) => Some(&download.path),
+            Self::Checkout(checkout) => Some(&checkout.path),
             Self::CreateDirectory { path, .. }
             | Self::CreateSymlink { path, .. }
             | Self::SetAttributes { path, .. }

@@ -210,7 +210,8 @@ pub(crate) fn is_of_package_manager(path: &Path) -> bool {
 /// that is mounted covers what was at its path.
 pub(crate) fn is_barrier(op: &Op) -> bool {
     match op {
-        Op::Run(_) | Op::Unpack(_) | Op::WaitFor { .. } | Op::Reboot => true,
+        // What is in a checkout is known as little as what a command makes.
+        Op::Run(_) | Op::Unpack(_) | Op::Checkout(_) | Op::WaitFor { .. } | Op::Reboot => true,
         Op::Unit { name, action: UnitAction::Start } => {
             name.rsplit_once('.').is_some_and(|(_, suffix)| suffix == "mount")
         }
@@ -222,7 +223,11 @@ pub(crate) fn is_barrier(op: &Op) -> bool {
 pub(crate) fn is_file(op: &Op) -> bool {
     matches!(
         op,
-        Op::WriteFile(_) | Op::CreateSymlink { .. } | Op::CreateDirectory { .. } | Op::SetAttributes { .. }
+        Op::WriteFile(_)
+            | Op::Download(_)
+            | Op::CreateSymlink { .. }
+            | Op::CreateDirectory { .. }
+            | Op::SetAttributes { .. }
     )
 }
 

@@ -104,10 +104,17 @@ fn host(bakes: bool, lines: &[String]) -> Fake {
     fake.apply(&Op::Unit { name: "handled.service".into(), action: crate::op::UnitAction::Start });
     for i in 0..3 {
         let name = format!("q{i}");
-        let packages = vec![crate::op::PackageRequest { name, version: None, recommends: false }];
+        let packages =
+            vec![crate::op::PackageRequest { name, version: None, recommends: false, source: None }];
         fake.apply(&Op::InstallPackages { packages });
         fake.package_brings(&format!("p{i}"), vec![write(&format!("/etc/p{i}/own.conf"), "as packaged\n")]);
         fake.command_makes(&["make", &i.to_string()], vec![write(&format!("/run/made{i}"), "")]);
+    }
+    fake.directory("/usr/bin");
+    fake.file("/usr/bin/git", "");
+    for (name, version) in [("one", 1), ("two", 2)] {
+        fake.file(&format!("/srv/keep/{name}.deb"), &format!("Package: local\nVersion: {version}\n"));
+        fake.serves(&format!("https://a.b/{name}"), name);
     }
     fake.command_makes(&["/bin/sh", "/dev/stdin"], vec![write("/run/made0", "")]);
     let page = format!("{}SWAPSPACE2", "\0".repeat(4086));

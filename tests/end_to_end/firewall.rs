@@ -72,7 +72,8 @@ fn rules_that_do_not_prove_themselves_are_taken_back() -> Outcome {
     let unproven = format!("{}, confirm: {{ within: 2s, command: 'false' }}", OPEN.replace("8080", "9090"));
     let failed = apply(&bundle(&host, "unproven", &unproven)?)?;
     assert_eq!(failed.status.code(), Some(1), "{}", said(&failed));
-    assert!(said(&failed).contains("the new rules were taken back"), "{}", said(&failed));
+    let why = "the new rules were taken back, and the old ones are in force again:";
+    assert!(said(&failed).contains(why), "{}", said(&failed));
     assert!(said(&failed).contains("`false` does not succeed within 2s"), "{}", said(&failed));
     assert_eq!(rules(&host)?, in_force);
     assert!(host.disk().read("/etc/nftables.conf")?.contains("8080"), "no boot loads them either");

@@ -13,10 +13,12 @@ use testbed::workspace::Workspace;
 use testbed::world::World;
 
 use self::cases::{CASES, Case, HANDLERS};
+use self::fetching::FETCHING;
 use crate::boot::AGENT;
 use crate::{NOTHING, Outcome};
 
 mod cases;
+mod fetching;
 
 /// What the recipe's own repository has.
 const PACKAGES: &[apt::Package<'_>] = &[
@@ -47,8 +49,8 @@ const ON_HOST: &[&str] = &[
 #[test]
 fn every_kind_has_a_case() {
     let kinds: BTreeSet<&str> = KINDS.iter().map(|kind| kind.name).collect();
-    assert_eq!(kinds, CASES.iter().map(|case| case.kind).collect());
-    for Case { kind, resources, checks } in CASES {
+    assert_eq!(kinds, cases().map(|case| case.kind).collect());
+    for Case { kind, resources, checks } in cases() {
         assert!(
             resources.contains(&format!("\n- {kind}: ")) || resources.contains(&format!("\n- {kind}:\n")),
             "{kind}"
@@ -57,8 +59,12 @@ fn every_kind_has_a_case() {
     }
 }
 
+fn cases() -> impl Iterator<Item = &'static Case> {
+    CASES.iter().chain(FETCHING)
+}
+
 fn recipe() -> String {
-    let resources: String = CASES.iter().map(|case| case.resources).collect();
+    let resources: String = cases().map(|case| case.resources).collect();
     format!("inputs: {{ repository: {{ type: list }} }}\nresources:{resources}{HANDLERS}")
 }
 
@@ -69,7 +75,7 @@ fn workspace(suite: &str) -> io::Result<Workspace> {
         .with("recipes/all-kinds/templates/probe.tera", "{{ facts.os.id }} {{ facts.os.codename }}\n")?;
     let files = apt::repository(&workspace.path("recipes/all-kinds/files"), PACKAGES)?;
     let recipes = format!("[ all-kinds: {{ repository: {} }} ]", serde_json::json!(files));
-    let checks = CASES.iter().flat_map(|case| case.checks).map(|check| {
+    let checks = cases().flat_map(|case| case.checks).map(|check| {
         let argv = serde_json::json!(["sh", "-ec", check]);
         format!("  - command: {{ argv: {argv}, within: 10s }}\n")
     });

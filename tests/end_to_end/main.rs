@@ -7,6 +7,7 @@ mod cut_off;
 mod definitions;
 mod dnf;
 mod facts;
+mod fetch;
 mod firewall;
 mod hostile_hosts;
 mod interrupted;

@@ -93,6 +93,7 @@ impl Host {
             tree: disk.tree(),
             ephemeral: false,
             binds: Vec::new(),
+            cache: None,
             suppress_sync: true,
         };
         let network = Network::existing(Path::new(&place.namespace()));

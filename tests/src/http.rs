@@ -1,7 +1,7 @@
 //! Just enough HTTP to ask a service, and to be one.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ impl Request {
     ///
     /// # Errors
     /// When it is cut off.
-    pub fn read(stream: &TcpStream) -> io::Result<Option<Self>> {
+    pub fn read(stream: impl Read) -> io::Result<Option<Self>> {
         let mut reader = BufReader::new(stream);
         let mut line = String::new();
         if reader.read_line(&mut line)? == 0 {

@@ -5,7 +5,7 @@
 //! ([`aws`]), and hosts that are booted from images ([`host`]); a [`cloud::Cloud`] is all of them together.
 //! A [`workspace::Workspace`] is a folder of image definitions that baker is run in.
 //! [`applied`] is a recipe that such a host's agent applied, and how that ended.
-//! [`apt`] makes repositories of packages for their recipes.
+//! [`apt`] makes repositories of packages for their recipes, and [`https`] serves what recipes fetch.
 
 pub mod applied;
 pub mod apt;
@@ -14,6 +14,7 @@ pub mod binaries;
 pub mod cloud;
 pub mod host;
 pub mod http;
+pub mod https;
 pub mod metadata;
 pub mod workspace;
 pub mod world;

@@ -128,7 +128,8 @@ impl Drop for Place {
     }
 }
 
-fn done(command: &mut Command) -> io::Result<()> {
+/// Runs a program that must succeed.
+pub(crate) fn done(command: &mut Command) -> io::Result<()> {
     let output = command.stdin(Stdio::null()).output()?;
     if output.status.success() {
         return Ok(());

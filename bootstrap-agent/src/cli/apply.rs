@@ -9,6 +9,7 @@ use recipes::system::linux::Linux;
 
 use super::{BundleArgument, DONE, FAILED, INTERRUPTED, REBOOTING, Tags, World, complain, fail, fail_with};
 use crate::boot_error::chain;
+use crate::fetch::Https;
 use crate::report::{Format, Reporter};
 use crate::signals::Stop;
 use crate::unpack;
@@ -35,7 +36,9 @@ impl Apply {
             Err(problems) => return fail_with(&problems),
         };
         let mut machine = match Linux::open(&self.root, opened.bundle.manifest.mode) {
-            Ok(machine) => machine.with_environment(world.proxies.clone()),
+            Ok(machine) => machine
+                .with_environment(world.proxies.clone())
+                .with_fetch(Box::new(Https::new(&world.proxies))),
             Err(error) => {
                 complain(&format!("error: {}", chain(&error)));
                 return FAILED;

@@ -64,7 +64,7 @@ pub struct World {
     pub arguments: Vec<OsString>,
     /// Where the instance metadata service is, if not where it always is.
     pub metadata_endpoint: Option<String>,
-    /// Proxies, for package managers.
+    /// Proxies, for package managers and downloads.
     pub proxies: std::collections::BTreeMap<String, String>,
 }
 

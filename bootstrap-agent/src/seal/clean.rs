@@ -92,6 +92,7 @@ const RULES: &[(&str, Do)] = &[
     ("etc/.pwd.lock", Remove),
     ("etc/.updated", Remove),
     ("var/.updated", Remove),
+    ("var/cache/bootstrap-agent", Remove),
     ("var/lib/bootstrap-agent", Remove),
 ];
 
@@ -288,6 +289,7 @@ mod tests {
             "home/app/.lesshst",
             "tmp/x/y",
             "var/lib/bootstrap-agent/status.json",
+            "var/cache/bootstrap-agent/downloads/2cf24dba",
             "var/lib/cloud/instance/x",
         ] {
             put(path, "x");
@@ -310,6 +312,7 @@ mod tests {
             "etc/shadow-",
             "var/log/dpkg.log.1",
             "tmp/x",
+            "var/cache/bootstrap-agent",
             "home/app/.lesshst",
         ] {
             assert!(!root.join(path).exists(), "{path}");

@@ -167,7 +167,7 @@ pub(super) fn missing_parents(facts: &dyn Facts, path: &Path) -> Result<Vec<Path
     Ok(missing)
 }
 
-fn parent_exists(facts: &dyn Facts, path: &Path) -> Result<(), PlanError> {
+pub(super) fn parent_exists(facts: &dyn Facts, path: &Path) -> Result<(), PlanError> {
     let Some(parent) = path.parent() else { return Ok(()) };
     match facts.entry(parent)?.known()? {
         Some(entry) => is_directory(parent, &entry.kind),

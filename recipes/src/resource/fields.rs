@@ -108,6 +108,23 @@ impl<'de> Deserialize<'de> for PackageName {
     }
 }
 
+/// The SHA-256 of a file, in lower-case hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sha256Sum(pub(super) String);
+
+impl<'de> Deserialize<'de> for Sha256Sum {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let digits = String::deserialize(deserializer)?;
+        if digits.len() != 64 || !digits.chars().all(|c| c.is_ascii_hexdigit()) {
+            return Err(de::Error::custom(format!(
+                "`{}` is not a SHA-256: that is 64 hexadecimal digits, as `sha256sum` prints them",
+                digits.escape_debug()
+            )));
+        }
+        Ok(Self(digits.to_ascii_lowercase()))
+    }
+}
+
 /// The name of a host: labels of letters, digits and `-`, separated by dots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct HostName(pub(super) String);

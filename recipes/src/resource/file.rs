@@ -45,9 +45,10 @@ pub(super) struct File {
     state: State,
 }
 
+/// No file.
 #[derive(Debug)]
-struct AbsentFile {
-    path: AbsolutePath,
+pub(super) struct AbsentFile {
+    pub(super) path: AbsolutePath,
 }
 
 impl Fields for File {

@@ -464,6 +464,10 @@ mod tests {
         insta::assert_snapshot!(problems("name: a b"), @"example/recipe.yaml:2:15: `a b` is not the name of a table: letters, digits and `_`, at most 31, starting with a letter");
         insta::assert_snapshot!(problems("confirm: { within: 1h }"), @"example/recipe.yaml:2:15: `confirm.within` is out of range (1s-10m)");
         insta::assert_snapshot!(problems("confirm: { tcp: 'db' }"), @"example/recipe.yaml:2:15: `db` is not something that `confirm.tcp` can reach; write a name or address and a port: `db.internal:5432`, `10.0.0.5:443` or `[2001:db8::5]:443`");
+        insta::assert_snapshot!(problems("allow: [ { protocol: [] } ]"), @"example/recipe.yaml:2:15: `protocol` is empty; leave it out for any");
+        insta::assert_snapshot!(problems("allow: [ { port: 22, protocol: [] } ]"), @"example/recipe.yaml:2:15: `protocol` is empty; leave it out for `tcp`");
+        insta::assert_snapshot!(problems("metadata_users: []"), @"example/recipe.yaml:2:15: `metadata_users` is empty; name `root` at least");
+        insta::assert_snapshot!(problems("outgoing: { deny: [ { users: [] } ] }"), @"example/recipe.yaml:2:15: a rule about users names one at least");
         insta::assert_snapshot!(problems("policy: { input: reject }"), @"example/recipe.yaml:2:34: `reject` is not a valid value here; valid are `accept` and `drop`");
         insta::assert_snapshot!(problems("policy: { input: accept }, allow: [ { port: 22 } ]"), @"example/recipe.yaml:2:15: `allow` has no effect: `policy.input` is `accept`; set `policy: { input: drop }`, or say what to `deny`");
         insta::assert_snapshot!(problems("outgoing: { allow: [ { port: 443 } ] }"), @"example/recipe.yaml:2:15: `outgoing.allow` has no effect: `policy.output` is `accept`; set `policy: { output: drop }`, or say what to `deny`");

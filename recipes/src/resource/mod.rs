@@ -32,6 +32,7 @@ mod contents;
 mod cron;
 mod directory;
 mod dnf_repo;
+mod download;
 mod drop_ins;
 mod edit;
 mod edited;
@@ -39,6 +40,7 @@ mod fields;
 mod file;
 mod firewall;
 mod fstab;
+mod git;
 mod glob;
 mod group;
 mod grub;
@@ -121,6 +123,8 @@ kinds![
     repository::Repository,
     file::File,
     template::Template,
+    download::Download,
+    git::Git,
     directory::Directory,
     archive::ArchiveFields,
     symlink::Symlink,

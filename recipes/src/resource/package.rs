@@ -3,12 +3,12 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::fields::{PackageName, is_package_word};
-use super::package_manager::package_manager;
+use super::fields::{AbsolutePath, PackageName, is_package_word};
+use super::package_manager::{needs, package_manager};
 use super::{Claim, Context, Fields, Resource};
 use crate::error::Problem;
 use crate::op::{Op, PackageRequest};
-use crate::system::{Facts, Known, PackageManager, PlanError};
+use crate::system::{Facts, Known, PackageFile, PackageManager, PlanError};
 
 /// A package of the system's package manager.
 ///
@@ -27,6 +27,7 @@ use crate::system::{Facts, Known, PackageManager, PlanError};
 /// - package: { name: openssl, version: 3.0.15-1~deb12u1 }
 /// - package: { name: nginx, version: "1.22.*" }
 /// - package: { name: telnet, state: purged }
+/// - package: { name: vendor-agent, source: /opt/vendor-agent_2.1_amd64.deb }   # a `download` before put it there
 /// ```
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +37,9 @@ pub(super) struct Package {
     /// Exactly this version, or with `*` at the end the newest that starts so; any installed one is right if
     /// not said, and the newest is installed.
     version: Option<String>,
+    /// A `.deb` file of the host that it is installed from, with what it needs from the repositories; the version is
+    /// that of the file, older or newer than what is installed. For hosts with apt.
+    source: Option<AbsolutePath>,
     /// Whether packages that it recommends come too (for dnf: its weak dependencies); `false` if not said.
     #[serde(default)]
     recommends: bool,
@@ -66,6 +70,19 @@ impl Fields for Package {
             }
             if self.state != State::Present {
                 return Err(Problem::new("a package that shall not be installed has no `version`"));
+            }
+        }
+        if let Some(source) = &self.source {
+            if source.as_path().extension().is_none_or(|extension| extension != "deb") {
+                // apt takes it for the name of a package otherwise.
+                return Err(Problem::new(format!(
+                    "`{source}` is not a package: its name does not end with `.deb`"
+                )));
+            }
+            if self.version.is_some() || self.state != State::Present {
+                return Err(Problem::new(
+                    "a package from a `source` has no `version`, which is the file's, and no `state`",
+                ));
             }
         }
         Ok(Box::new(self))
@@ -99,6 +116,11 @@ impl Resource for Package {
             Known::Unknown(_) if self.state == State::Present => None,
             Known::Unknown(why) => return Err(PlanError::Unknown(why)),
         };
+        if let Some(source) = &self.source {
+            let instead = "put a `repository` that has the package before it, and leave `source` out";
+            needs(PackageManager::Apt, facts, "a `source`", instead)?;
+            return self.plan_from(facts, source, installed.as_ref());
+        }
         let is_right = match (&installed, &self.version) {
             (Some(installed), Some(wanted)) => match wanted.strip_suffix('*') {
                 Some(start) => installed.starts_with(start),
@@ -107,19 +129,51 @@ impl Resource for Package {
             (installed, _) => installed.is_some(),
         };
         match (self.state, is_right, installed) {
-            (State::Present, true, _) | (State::Absent | State::Purged, _, None) => Ok(Vec::new()),
+            (State::Present, true, _) | (State::Absent, _, None) => Ok(Vec::new()),
+            (State::Purged, _, None) if !facts.is_residual(&self.name.0)?.known()? => Ok(Vec::new()),
             (State::Present, false, _) => Ok(vec![Op::InstallPackages {
                 packages: vec![PackageRequest {
                     name: self.name.0.clone(),
                     version: self.version.clone(),
                     recommends: self.recommends,
+                    source: None,
                 }],
             }]),
-            (State::Absent | State::Purged, _, Some(_)) => Ok(vec![Op::RemovePackages {
+            (State::Absent | State::Purged, _, _) => Ok(vec![Op::RemovePackages {
                 packages: vec![self.name.0.clone()],
                 purge: self.state == State::Purged,
             }]),
         }
+    }
+}
+
+impl Package {
+    fn plan_from(
+        &self,
+        facts: &dyn Facts,
+        source: &AbsolutePath,
+        installed: Option<&String>,
+    ) -> Result<Vec<Op>, PlanError> {
+        let Some(PackageFile { name, version }) = facts.package_file(source.as_path())?.known()? else {
+            return Err(PlanError::impossible_but(
+                format!("there is no file `{source}`"),
+                format!("put a `download: {{ path: {source} }}` before it"),
+            ));
+        };
+        if self.name.0.split(':').next() != Some(name.as_str()) {
+            return Err(PlanError::impossible(format!("`{source}` is the package `{name}`")));
+        }
+        if installed == Some(&version) {
+            return Ok(Vec::new());
+        }
+        Ok(vec![Op::InstallPackages {
+            packages: vec![PackageRequest {
+                name: self.name.0.clone(),
+                version: Some(version),
+                recommends: self.recommends,
+                source: Some(source.as_path().to_owned()),
+            }],
+        }])
     }
 }
 
@@ -165,6 +219,18 @@ mod tests {
     }
 
     #[test]
+    fn settles_purged_when_only_its_configuration_is_left() {
+        let mut fake = Fake::debian();
+        Example::resources("- package: { name: nginx }").settles(&mut fake);
+        Example::resources("- package: { name: nginx, state: absent }").settles(&mut fake);
+        insta::assert_snapshot!(Example::resources("- package: { name: nginx, state: purged }").settles(&mut fake), @"
+        example: package nginx
+          - purge nginx
+        Plan: 1 to change, 0 unchanged.
+        ");
+    }
+
+    #[test]
     fn a_version_of_dnf_has_a_release() {
         let mut fake = Fake::amazon();
         let example = |version: &str| {
@@ -178,6 +244,63 @@ mod tests {
           + install nginx 1.23.*
         Plan: 1 to change, 0 unchanged.
         ");
+    }
+
+    #[test]
+    fn settles_at_the_version_of_a_file() {
+        let mut fake = Fake::debian();
+        let example = Example::resources("- package: { name: agent, source: /srv/agent.deb }");
+        insta::assert_snapshot!(example.fails(&mut fake), @"example: package agent: there is no file `/srv/agent.deb`; put a `download: { path: /srv/agent.deb }` before it");
+        fake.file("/srv/agent.deb", "Package: agent\nVersion: 2.1\n");
+        insta::assert_snapshot!(example.settles(&mut fake), @"
+        example: package agent
+          + install agent 2.1 from /srv/agent.deb
+        Plan: 1 to change, 0 unchanged.
+        ");
+        fake.file("/srv/agent.deb", "Package: other\nVersion: 2.1\n");
+        insta::assert_snapshot!(example.fails(&mut fake), @"example: package agent: `/srv/agent.deb` is the package `other`");
+    }
+
+    #[test]
+    fn a_file_that_is_yet_to_be_fetched_has_a_version_that_nobody_knows() {
+        let mut fake = Fake::debian();
+        let sum = "aecee5c9ffb3c22c7832866a2ab721fc462eb65ea5a12b25a2e6f0c9efc0a1b0";
+        let text = format!(
+            "
+- download: {{ url: https://a.b/c, sha256: {sum}, path: /srv/agent.deb }}
+- package: {{ name: agent, source: /srv/agent.deb }}
+- package: {{ name: jq }}
+"
+        );
+        let example = Example::resources(&text);
+        fake.serves("https://a.b/c", "Package: agent\nVersion: 2.1\n");
+        insta::assert_snapshot!(example.settles(&mut fake), @"
+        example: download /srv/agent.deb
+          + create /srv/agent.deb by https://a.b/c (root:root 0644, sha256 aecee5c9ffb3c22c...)
+        example: package agent
+          ? known after apply: whether what is put at `/srv/agent.deb` has it
+        example: package jq
+          + install jq
+        Plan: 2 to change, 1 known after apply, 0 unchanged.
+        ");
+        let installed = |op: &Op| matches!(op, Op::InstallPackages { packages } if packages.len() == 2);
+        assert!(fake.performed.iter().any(installed), "they are one transaction");
+    }
+
+    #[test]
+    fn a_file_is_for_hosts_with_apt() {
+        let mut fake = Fake::amazon();
+        fake.file("/srv/agent.deb", "Package: agent\nVersion: 2.1\n");
+        let example = Example::resources("- package: { name: agent, source: /srv/agent.deb }");
+        insta::assert_snapshot!(example.fails(&mut fake), @"example: package agent: a `source` is for hosts with apt, and this is `amzn`, which has dnf; put a `repository` that has the package before it, and leave `source` out");
+    }
+
+    #[test]
+    fn rpm_leaves_no_configuration_that_is_to_be_purged() {
+        let mut fake = Fake::amazon();
+        Example::resources("- package: { name: nginx }").settles(&mut fake);
+        Example::resources("- package: { name: nginx, state: absent }").settles(&mut fake);
+        insta::assert_snapshot!(Example::resources("- package: { name: nginx, state: purged }").settles(&mut fake), @"Plan: 0 to change, 1 unchanged.");
     }
 
     #[test]
@@ -223,6 +346,8 @@ mod tests {
         insta::assert_snapshot!(problems("{ name: a, version: '*' }"), @"example/recipe.yaml:2:14: `*` is not a version; a `*` is valid at its end only; without `version` any is right");
         insta::assert_snapshot!(problems("{ name: a, version: '1*2' }"), @"example/recipe.yaml:2:14: `1*2` is not a version; a `*` is valid at its end only; without `version` any is right");
         insta::assert_snapshot!(problems("{ name: a, version: '1', state: absent }"), @"example/recipe.yaml:2:14: a package that shall not be installed has no `version`");
+        insta::assert_snapshot!(problems("{ name: a, source: /a.rpm }"), @"example/recipe.yaml:2:14: `/a.rpm` is not a package: its name does not end with `.deb`");
+        insta::assert_snapshot!(problems("{ name: a, source: /a.deb, version: '1' }"), @"example/recipe.yaml:2:14: a package from a `source` has no `version`, which is the file's, and no `state`");
         insta::assert_snapshot!(problems("{ name: [a, b] }"), @"example/recipe.yaml:2:22: expected a string, found a list");
         insta::assert_snapshot!(problems("{ name: a, state: latest }"), @"example/recipe.yaml:2:32: `latest` is not a valid value here; valid are `present`, `absent` and `purged`");
         assert!(

@@ -127,7 +127,12 @@ mod tests {
         let mut fake = Fake::amazon();
         let example = Example::resources("- package: { name: a }\n- package_hold: { names: [a] }");
         fake.apply(&crate::op::Op::InstallPackages {
-            packages: vec![crate::op::PackageRequest { name: "a".into(), version: None, recommends: false }],
+            packages: vec![crate::op::PackageRequest {
+                name: "a".into(),
+                version: None,
+                recommends: false,
+                source: None,
+            }],
         });
         insta::assert_snapshot!(example.fails(&mut fake), @"example: package_hold a: dnf holds packages with its plugin versionlock, which is not there; put a `package: { name: python3-dnf-plugin-versionlock }` before it");
         fake.file("/etc/dnf/plugins/versionlock.conf", "[main]\nenabled = 1\n");

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value as Json;
 
 use super::checkers::Validate;
-use super::fields::{AbsolutePath, AccountName, HostName, Mode, OneOrMore, PackageName, PartName};
+use super::fields::{AbsolutePath, AccountName, HostName, Mode, OneOrMore, PackageName, PartName, Sha256Sum};
 use super::glob::{Glob, RelativeGlob};
 use super::keys::KeyPath;
 use super::nftables::Rate;
@@ -15,6 +15,7 @@ use super::sections::{Ordered, Values};
 use super::swap::Size;
 use crate::duration::Span;
 use crate::system::Host;
+use crate::url::HttpsUrl;
 use crate::words::Words;
 
 /// What there is to know of a kind.
@@ -65,6 +66,7 @@ written_as! {
     AccountName: "name of an account",
     Glob: "absolute path with `*`, `?` and `**`",
     HostName: "name of a host",
+    HttpsUrl: "`https://` address",
     KeyPath: "dotted path, or list of keys",
     Mode: "octal digits, such as `\"0644\"`",
     OneOrMore: "string or number, or a list of them",
@@ -72,6 +74,7 @@ written_as! {
     PartName: "name of a file, without a dot",
     Rate: "rate, such as `60/minute`",
     RelativeGlob: "path below it with `*`, `?` and `**`",
+    Sha256Sum: "64 hexadecimal digits",
     Size: "number with `M`, `G` or `T`",
     Span: "duration, such as `30s`",
     Validate: "words of a command, as a list or one string, or `false`",

@@ -3,16 +3,20 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Cursor};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::live::{Live, Virtualization};
 use super::simulated::Simulated;
 use super::{
-    Attributes, Entry, Facts, FactsError, Group, Host, Known, Machine, Mode, Os, PackageChange,
+    Attributes, Entry, Facts, FactsError, Group, Host, Known, Mode, Os, PackageChange, PackageFile,
     PackageManager, PerformError, Reading, User, Why,
 };
 use crate::archive::{ItemKind, walk};
-use crate::op::{Archive, Before, Command, Content, Op, PackageRequest, Unpack, Upgrades, WriteFile};
+use crate::op::{
+    Archive, Before, Command, Content, Download, Op, PackageRequest, Unpack, Upgrades, WriteFile,
+};
+
+mod machine;
 
 /// A machine without a machine: operations change maps, and can be made to fail.
 pub struct Fake {
@@ -23,6 +27,10 @@ pub struct Fake {
     brings: BTreeMap<String, Vec<Op>>,
     /// Packages that have a newer version, and of which kind that is.
     upgradable: BTreeMap<String, Upgrades>,
+    /// What can be fetched, by its whole address.
+    served: BTreeMap<String, Vec<u8>>,
+    /// Checkouts in which somebody changed a file.
+    changed: BTreeSet<PathBuf>,
     /// What the package manager says that an installation comes to, if it can tell.
     transaction: Option<Vec<PackageChange>>,
     /// How often it was asked.
@@ -97,6 +105,8 @@ impl Fake {
             performed: Vec::new(),
             brings: BTreeMap::new(),
             upgradable: BTreeMap::new(),
+            served: BTreeMap::new(),
+            changed: BTreeSet::new(),
             transaction: None,
             asked: Cell::new(0),
             makes: BTreeMap::new(),
@@ -165,6 +175,16 @@ impl Fake {
         self.upgradable.insert(package.into(), which);
     }
 
+    /// Says what is behind an address.
+    pub fn serves(&mut self, url: &str, bytes: impl Into<Vec<u8>>) {
+        self.served.insert(url.into(), bytes.into());
+    }
+
+    /// Changes a file of a checkout.
+    pub fn change_checkout(&mut self, path: &str) {
+        self.changed.insert(path.into());
+    }
+
     /// Says what any installation comes to; a package without a version goes.
     pub fn solve_to(&mut self, packages: &[(&str, Option<&str>)]) {
         let change = |&(name, version): &(&str, Option<&str>)| PackageChange {
@@ -230,6 +250,26 @@ impl Fake {
             Ok(Known::Yes(Some(bytes))) => Some(String::from_utf8_lossy(&bytes).into_owned()),
             _ => None,
         }
+    }
+
+    /// A download as the file that comes of it.
+    fn fetched(&self, download: &Download) -> Result<Op, PerformError> {
+        let url = download.url.clone();
+        let Some(bytes) = self.served.get(url.as_str()) else {
+            return Err(PerformError::Fetch { url, source: "the server answered 404 Not Found".into() });
+        };
+        let content = Content::new(bytes.as_slice());
+        let (got, size) = (content.sha256(), bytes.len() as u64);
+        if got != download.sha256 {
+            return Err(PerformError::WrongDigest { url, expected: download.sha256.clone(), got, size });
+        }
+        Ok(Op::WriteFile(WriteFile {
+            path: download.path.clone(),
+            content,
+            attributes: download.attributes.clone(),
+            validate: download.validate.clone(),
+            before: Before::Absent,
+        }))
     }
 
     fn unpack(&mut self, unpack: &Unpack) -> Result<(), PerformError> {
@@ -305,6 +345,30 @@ impl Facts for Fake {
         self.state.content(path)
     }
 
+    fn sha256(&self, path: &Path) -> Reading<Option<String>> {
+        self.readable(path)?;
+        self.state.sha256(path)
+    }
+
+    fn is_unchanged(&self, checkout: &Path, _owner: &str) -> Reading<bool> {
+        Ok(Known::Yes(!self.changed.contains(checkout)))
+    }
+
+    fn is_residual(&self, package: &str) -> Reading<bool> {
+        self.state.is_residual(package)
+    }
+
+    /// Of a package's file only what it says of itself is there.
+    fn package_file(&self, path: &Path) -> Reading<Option<PackageFile>> {
+        let field = |text: &str, name: &str| {
+            text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned()
+        };
+        Ok(self.content(path)?.map(|bytes| {
+            let text = String::from_utf8_lossy(&bytes?).into_owned();
+            Some(PackageFile { name: field(&text, "Package: "), version: field(&text, "Version: ") })
+        }))
+    }
+
     fn names(&self, path: &Path) -> Reading<Vec<String>> {
         self.state.names(path)
     }
@@ -363,82 +427,5 @@ impl Facts for Fake {
             source: io::Error::other("it ended with 1"),
         };
         self.printing.get(&command.argv).cloned().map(Known::Yes).ok_or_else(failed)
-    }
-}
-
-impl Machine for Fake {
-    fn begin(&mut self) -> Result<(), PerformError> {
-        Ok(())
-    }
-
-    fn perform(&mut self, op: &Op, _output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
-        if self.fail_at == Some(self.performed.len()) {
-            let what = "do what this test wants to fail".into();
-            return Err(PerformError::Io { what, source: io::ErrorKind::StorageFull.into() });
-        }
-        if let Op::WaitFor { condition, within } = op {
-            self.later.iter().for_each(|op| self.state.apply(op));
-            if condition.holds(self)? != Known::Yes(true) {
-                let (what, last) = (condition.to_string(), "nothing came".into());
-                return Err(PerformError::NotSeen { what, within: *within, last });
-            }
-        }
-        match op {
-            Op::Unpack(unpack) => self.unpack(unpack)?,
-            op => self.state.apply(op),
-        }
-        if let Op::InstallPackages { packages } = op {
-            for brought in packages.iter().filter_map(|package| self.brings.get(&package.name)).flatten() {
-                self.state.apply(brought);
-            }
-        }
-        if let Op::UpgradePackages { packages, .. } = op {
-            self.upgradable.retain(|name, _| !packages.contains(name));
-        }
-        if let Op::Run(command) = op {
-            for made in self.makes.get(&command.argv).into_iter().flatten() {
-                self.state.apply(made);
-            }
-        }
-        self.performed.push(op.clone());
-        Ok(())
-    }
-
-    fn commit(&mut self, writes: &[Op], output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
-        if self
-            .fail_at
-            .is_some_and(|at| (self.performed.len()..self.performed.len() + writes.len()).contains(&at))
-        {
-            let what = "stage what this test wants to fail".into();
-            return Err(PerformError::Io { what, source: io::ErrorKind::StorageFull.into() });
-        }
-        writes.iter().try_for_each(|op| self.perform(op, output))
-    }
-
-    fn pending_handlers(&self) -> Result<Vec<String>, PerformError> {
-        Ok(self.pending.clone())
-    }
-
-    fn remember_handlers(&mut self, handlers: &[String]) -> Result<(), PerformError> {
-        self.pending = handlers.to_vec();
-        Ok(())
-    }
-
-    fn rebooted_for(&self, resource: &str) -> Result<bool, PerformError> {
-        Ok(self.reboots.get(resource) == Some(&true))
-    }
-
-    fn remember_reboot(&mut self, resource: &str) -> Result<(), PerformError> {
-        self.reboots.insert(resource.into(), false);
-        Ok(())
-    }
-
-    fn forget_reboots(&mut self) -> Result<(), PerformError> {
-        self.reboots.clear();
-        Ok(())
-    }
-
-    fn sync(&mut self) -> Result<(), PerformError> {
-        Ok(())
     }
 }

@@ -5,9 +5,8 @@
 //! ([`simulated::Simulated`]), or of one that exists only in memory ([`fake::Fake`]).
 
 use std::fmt;
-use std::io::{self, Cursor};
+use std::io::Cursor;
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,11 +17,15 @@ use crate::op::{Command, Op, PackageRequest, Upgrades};
 
 pub mod accounts;
 pub mod condition;
+mod error;
 pub mod fake;
+pub mod fetch;
 pub mod linux;
 pub mod live;
 pub mod simulated;
 pub mod units;
+
+pub use error::{FactsError, PerformError, PlanError};
 
 /// What is true on a host now.
 pub trait Facts {
@@ -37,10 +40,19 @@ pub trait Facts {
         let in_memory = |bytes| Box::new(Cursor::new(bytes)) as Box<dyn ReadSeek>;
         Ok(self.content(path)?.map(|content| content.map(in_memory)))
     }
+    /// The SHA-256 of a regular file, in hexadecimal; `None` if there is none. The file may be larger than what
+    /// fits into memory.
+    fn sha256(&self, path: &Path) -> Reading<Option<String>>;
+    /// Whether all files of the commit that a git checkout is at are there as they are in it. Its owner looks.
+    fn is_unchanged(&self, checkout: &Path, owner: &str) -> Reading<bool>;
     /// The names in a directory, sorted; empty if there is none.
     fn names(&self, path: &Path) -> Reading<Vec<String>>;
     /// The installed version of a package; `None` if it is not installed.
     fn package(&self, name: &str) -> Reading<Option<String>>;
+    /// Whether a package that is not installed has left its configuration.
+    fn is_residual(&self, package: &str) -> Reading<bool>;
+    /// What a package's file says of itself; `None` if there is no such file.
+    fn package_file(&self, path: &Path) -> Reading<Option<PackageFile>>;
     /// Whether a package is held, so that no upgrade changes it; `false` if it is not installed.
     fn held(&self, package: &str) -> Reading<bool>;
     /// The packages that an upgrade would change or newly install, sorted. It is of the package lists as the
@@ -160,104 +172,6 @@ impl<T> Known<T> {
             Self::Unknown(why) => Known::Unknown(why),
         }
     }
-}
-
-/// Why a resource has no plan.
-#[derive(Debug, thiserror::Error)]
-pub enum PlanError {
-    /// It depends on something that only performing can tell.
-    #[error("it is not known whether {}", .0.0)]
-    Unknown(Why),
-    /// A fact could not be read.
-    #[error(transparent)]
-    Facts(#[from] FactsError),
-    /// The host is such that the resource cannot be had.
-    #[error("{message}")]
-    Impossible {
-        /// What stands in the way.
-        message: String,
-        /// What to do about it.
-        help: Option<String>,
-    },
-}
-
-impl PlanError {
-    /// The host is such that the resource cannot be had.
-    pub fn impossible(message: impl Into<String>) -> Self {
-        Self::Impossible { message: message.into(), help: None }
-    }
-
-    /// The same with advice.
-    pub fn impossible_but(message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self::Impossible { message: message.into(), help: Some(help.into()) }
-    }
-}
-
-/// A fact that could not be read.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to read {what}")]
-pub struct FactsError {
-    /// What was looked for, such as "`/etc/motd`" or "the package database".
-    pub what: String,
-    /// Why it could not be read.
-    #[source]
-    pub source: io::Error,
-}
-
-/// An operation that could not be performed.
-#[derive(Debug, thiserror::Error)]
-pub enum PerformError {
-    /// The system refused.
-    #[error("failed to {what}")]
-    Io {
-        /// What was being done, such as "write `/etc/motd`".
-        what: String,
-        /// Why it failed.
-        #[source]
-        source: io::Error,
-    },
-    /// A program ended with an error.
-    #[error("`{program}` {outcome}{}", tail(.output))]
-    Program {
-        /// The program and its arguments.
-        program: String,
-        /// How it ended, such as "ended with 1".
-        outcome: String,
-        /// The last lines it printed.
-        output: Vec<String>,
-    },
-    /// What was waited for did not come.
-    #[error("not seen within {}: {what} ({last})", crate::duration::Span(*within))]
-    NotSeen {
-        /// What was to be seen.
-        what: String,
-        /// How long it was waited for.
-        within: Duration,
-        /// What was seen last.
-        last: String,
-    },
-    /// A file that is not valid was not put in place.
-    #[error("the new `{}` is not valid", path.display())]
-    Invalid {
-        /// The file as it would have been called.
-        path: PathBuf,
-        /// What the checker said.
-        #[source]
-        source: Box<PerformError>,
-    },
-    /// A firewall was loaded and did not prove itself.
-    #[error("the new rules were taken back, and the old ones are in force again: {0}")]
-    TakenBack(String),
-    /// It cannot be done on this kind of host.
-    #[error("{0}")]
-    Unsupported(String),
-    /// A fact needed for it could not be read.
-    #[error(transparent)]
-    Facts(#[from] FactsError),
-}
-
-fn tail(output: &[String]) -> String {
-    output.iter().map(|line| format!("\n  {line}")).collect()
 }
 
 /// What does not change during a run; `facts` in templates. What each field is there for is said in the manual,
@@ -441,6 +355,15 @@ impl fmt::Display for Attributes {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}:{} {:04o}", self.owner, self.group, self.mode)
     }
+}
+
+/// A package that is in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageFile {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
 }
 
 /// An account.

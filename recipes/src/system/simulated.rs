@@ -3,16 +3,16 @@
 //! What operations do for certain is laid over what is true now. What they may do besides (the files of
 //! a package, whatever a command makes) is not guessed: from then on what is absent is unknown.
 
-use std::collections::BTreeMap;
-use std::io::Cursor;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::condition::Condition;
 use super::units::enable_links;
-use super::{Attributes, Entry, EntryKind, Facts, Group, Host, Known, PackageChange, Reading, User, Why};
-use crate::archive::ReadSeek;
-use crate::op::{Command, Content, Op, PackageRequest, UnitAction, Upgrades, UserRequest};
+use super::{Attributes, Entry, EntryKind, Facts, Group, Host, Known, PackageManager, Reading, User, Why};
+use crate::op::{Checkout, Content, Op, UnitAction, UserRequest};
 use crate::plan::Guards;
+
+mod facts;
 
 /// The version of a package that will be the newest there is then.
 pub(super) const NEWEST: &str = "(newest)";
@@ -25,6 +25,10 @@ pub struct Simulated<'a> {
     paths: BTreeMap<PathBuf, Option<Node>>,
     packages: BTreeMap<String, Option<String>>,
     held: BTreeMap<String, bool>,
+    /// Packages that will have left their configuration, or not.
+    residual: BTreeMap<String, bool>,
+    /// Directories in which nobody knows yet what will be, nor stays what was.
+    checkouts: BTreeSet<PathBuf>,
     users: BTreeMap<String, Option<User>>,
     groups: BTreeMap<String, Option<Group>>,
     active: BTreeMap<String, bool>,
@@ -45,7 +49,15 @@ pub struct Simulated<'a> {
 #[derive(Clone)]
 struct Node {
     entry: Entry,
-    content: Content,
+    content: Held,
+}
+
+/// What a path holds.
+#[derive(Clone)]
+enum Held {
+    Bytes(Content),
+    /// What will be fetched: only its SHA-256 is known.
+    Fetched(String),
 }
 
 /// What operations made of a path.
@@ -68,6 +80,8 @@ impl<'a> Simulated<'a> {
             paths: BTreeMap::new(),
             packages: BTreeMap::new(),
             held: BTreeMap::new(),
+            residual: BTreeMap::new(),
+            checkouts: BTreeSet::new(),
             users: BTreeMap::new(),
             groups: BTreeMap::new(),
             active: BTreeMap::new(),
@@ -94,6 +108,10 @@ impl<'a> Simulated<'a> {
             Op::Run(command) => format!("`{command}` makes it"),
             Op::Reboot => "the boot brings it".into(),
             Op::WaitFor { condition, .. } => format!("it comes while the run waits until {condition}"),
+            Op::Checkout(Checkout { path, .. }) => {
+                self.checkouts.insert(path.clone());
+                return;
+            }
             Op::Unit { name, action: UnitAction::Start | UnitAction::Restart } => {
                 format!("starting {name} makes it")
             }
@@ -126,7 +144,20 @@ impl<'a> Simulated<'a> {
         match op {
             Op::WriteFile(write) => {
                 let entry = Entry { kind: EntryKind::File, attributes: write.attributes.clone() };
-                self.paths.insert(write.path.clone(), Some(Node { entry, content: write.content.clone() }));
+                let content = Held::Bytes(write.content.clone());
+                self.paths.insert(write.path.clone(), Some(Node { entry, content }));
+            }
+            Op::Download(download) => {
+                let entry = Entry { kind: EntryKind::File, attributes: download.attributes.clone() };
+                let content = Held::Fetched(download.sha256.clone());
+                self.paths.insert(download.path.clone(), Some(Node { entry, content }));
+            }
+            Op::Checkout(Checkout { path, commit, attributes, .. }) => {
+                self.remove(path);
+                self.put(path, EntryKind::Directory, attributes.clone());
+                let entry = Entry { kind: EntryKind::File, attributes: attributes.clone() };
+                let content = Held::Bytes(Content::new(format!("{commit}\n")));
+                self.paths.insert(path.join(".git/HEAD"), Some(Node { entry, content }));
             }
             Op::CreateDirectory { path, attributes } => {
                 self.put(path, EntryKind::Directory, attributes.clone());
@@ -134,9 +165,10 @@ impl<'a> Simulated<'a> {
             Op::CreateSymlink { path, target, .. } => self.link(path, target),
             Op::SetAttributes { path, attributes, .. } => {
                 if let Ok(Known::Yes(Some(entry))) = self.entry(path) {
-                    let content = match self.content(path) {
-                        Ok(Known::Yes(Some(bytes))) => Content::new(bytes),
-                        _ => Content::new(""),
+                    let content = match (self.laid_over(path), self.content(path)) {
+                        (Some(LaidOver::Node(node)), _) => node.content.clone(),
+                        (_, Ok(Known::Yes(Some(bytes)))) => Held::Bytes(Content::new(bytes)),
+                        _ => Held::Bytes(Content::new("")),
                     };
                     let entry = Entry { attributes: attributes.clone(), ..entry };
                     self.paths.insert(path.clone(), Some(Node { entry, content }));
@@ -147,9 +179,13 @@ impl<'a> Simulated<'a> {
                 for package in packages {
                     let version = package.version.clone().unwrap_or_else(|| NEWEST.into());
                     self.packages.insert(package.name.clone(), Some(version));
+                    self.residual.insert(package.name.clone(), false);
                 }
             }
-            Op::RemovePackages { packages, .. } => {
+            Op::RemovePackages { packages, purge } => {
+                // Only dpkg knows of a package of which nothing but its configuration is left.
+                let leaves = !purge && self.host.package_manager == Some(PackageManager::Apt);
+                self.residual.extend(packages.iter().map(|name| (name.clone(), leaves)));
                 self.packages.extend(packages.iter().map(|name| (name.clone(), None)));
                 self.held.extend(packages.iter().map(|name| (name.clone(), false)));
             }
@@ -200,7 +236,8 @@ impl<'a> Simulated<'a> {
 
     fn put(&mut self, path: &Path, kind: EntryKind, attributes: Attributes) {
         let entry = Entry { kind, attributes };
-        self.paths.insert(path.to_owned(), Some(Node { entry, content: Content::new("") }));
+        let content = Held::Bytes(Content::new(""));
+        self.paths.insert(path.to_owned(), Some(Node { entry, content }));
     }
 
     fn link(&mut self, path: &Path, target: &Path) {
@@ -278,13 +315,13 @@ impl<'a> Simulated<'a> {
         }
     }
 
-    /// What is at a path underneath, where nothing was unpacked over it.
+    /// What is at a path underneath, where nothing was unpacked over it and no checkout takes its place.
     fn at_path<T>(
         &self,
         path: &Path,
         read: impl FnOnce(&dyn Facts) -> Reading<Option<T>>,
     ) -> Reading<Option<T>> {
-        match self.unpacked(path) {
+        match self.checked_out(path).as_ref().or_else(|| self.unpacked(path)) {
             Some(why) => Ok(Known::Unknown(why.clone())),
             None => self.beneath(read),
         }
@@ -305,10 +342,19 @@ impl<'a> Simulated<'a> {
         self.unpacked.iter().rev().find(above).map(|(_, why)| why).filter(|_| !self.pretends)
     }
 
+    /// The same of a path in a checkout, or of the checkout itself.
+    fn checked_out(&self, path: &Path) -> Option<Why> {
+        let checkout = path.ancestors().find(|parent| self.checkouts.contains(*parent))?;
+        Some(Why(format!("the checkout `{}` has it", checkout.display())))
+    }
+
     /// What the operations made of a path, if they touched it or removed what it is in.
     fn laid_over(&self, path: &Path) -> Option<LaidOver<'_>> {
         if let Some(node) = self.paths.get(path) {
             return Some(node.as_ref().map_or(LaidOver::Nothing, LaidOver::Node));
+        }
+        if self.checked_out(path).is_some() {
+            return None;
         }
         let removed =
             path.ancestors().skip(1).find_map(|parent| self.paths.get(parent)).is_some_and(Option::is_none);
@@ -316,223 +362,10 @@ impl<'a> Simulated<'a> {
     }
 }
 
-impl Facts for Simulated<'_> {
-    fn host(&self) -> &Host {
-        &self.host
-    }
-
-    fn entry(&self, path: &Path) -> Reading<Option<Entry>> {
-        match self.laid_over(path) {
-            Some(LaidOver::Node(node)) => Ok(Known::Yes(Some(node.entry.clone()))),
-            Some(LaidOver::Nothing) => Ok(Known::Yes(None)),
-            None => self.at_path(path, |base| base.entry(path)),
-        }
-    }
-
-    fn content(&self, path: &Path) -> Reading<Option<Vec<u8>>> {
-        match self.laid_over(path) {
-            Some(LaidOver::Node(node)) if node.entry.kind == EntryKind::File => {
-                Ok(Known::Yes(Some(node.content.bytes().to_vec())))
-            }
-            Some(_) => Ok(Known::Yes(None)),
-            None => self.at_path(path, |base| base.content(path)),
-        }
-    }
-
-    fn open(&self, path: &Path) -> Reading<Option<Box<dyn ReadSeek>>> {
-        match self.laid_over(path) {
-            Some(LaidOver::Node(node)) if node.entry.kind == EntryKind::File => {
-                Ok(Known::Yes(Some(Box::new(Cursor::new(node.content.bytes().to_vec())))))
-            }
-            Some(_) => Ok(Known::Yes(None)),
-            None => self.at_path(path, |base| base.open(path)),
-        }
-    }
-
-    fn names(&self, path: &Path) -> Reading<Vec<String>> {
-        if let Some(why) = self.unpacked(&path.join("any")) {
-            return Ok(Known::Unknown(why.clone()));
-        }
-        let mut names = match (self.base, &self.uncertain) {
-            (Some(base), None) => match base.names(path)? {
-                Known::Yes(names) => names,
-                unknown @ Known::Unknown(_) => return Ok(unknown),
-            },
-            (None, None) => Vec::new(),
-            (_, Some(why)) => return Ok(Known::Unknown(why.clone())),
-        };
-        for (child, node) in self.paths.iter().filter(|(child, _)| child.parent() == Some(path)) {
-            let name = child.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            names.retain(|other| *other != name);
-            if node.is_some() {
-                names.push(name);
-            }
-        }
-        names.sort();
-        Ok(Known::Yes(names))
-    }
-
-    fn package(&self, name: &str) -> Reading<Option<String>> {
-        match self.packages.get(name) {
-            Some(version) => Ok(Known::Yes(version.clone())),
-            // A package that is not wanted by name may come as a dependency.
-            None => self.beneath(|base| base.package(name)),
-        }
-    }
-
-    fn held(&self, package: &str) -> Reading<bool> {
-        match (self.held.get(package), self.base) {
-            (Some(held), _) => Ok(Known::Yes(*held)),
-            (None, Some(base)) => base.held(package),
-            (None, None) => Ok(Known::Yes(false)),
-        }
-    }
-
-    fn upgradable(&self, which: Upgrades) -> Reading<Vec<String>> {
-        match self.base {
-            Some(base) if self.guards == Guards::Run && !self.changed => base.upgradable(which),
-            _ => Ok(Known::Unknown(Why("the repositories have newer packages".into()))),
-        }
-    }
-
-    fn transaction(&self, packages: &[PackageRequest]) -> Reading<Vec<PackageChange>> {
-        match self.base {
-            Some(base) if !self.changed => base.transaction(packages),
-            _ => Ok(Known::Unknown(Why("the package lists can tell it".into()))),
-        }
-    }
-
-    fn user(&self, name: &str) -> Reading<Option<User>> {
-        match self.users.get(name) {
-            Some(user) => Ok(Known::Yes(user.clone())),
-            None => self.beneath(|base| base.user(name)),
-        }
-    }
-
-    fn group(&self, name: &str) -> Reading<Option<Group>> {
-        match self.groups.get(name) {
-            Some(group) => Ok(Known::Yes(group.clone())),
-            None => self.beneath(|base| base.group(name)),
-        }
-    }
-
-    fn active(&self, unit: &str) -> Reading<bool> {
-        if let Some(active) = self.active.get(unit) {
-            return Ok(Known::Yes(*active));
-        }
-        let reading = self.beneath(|base| Ok(base.active(unit)?.map(|active| active.then_some(()))))?;
-        // What runs without being told to was started by something else; it is not running now.
-        Ok(reading.map(|active| active.is_some()))
-    }
-
-    fn kernel_parameter(&self, key: &str) -> Reading<Option<String>> {
-        match self.kernel.get(key) {
-            Some(value) => Ok(Known::Yes(Some(value.clone()))),
-            None => self.base.map_or(Ok(Known::Yes(None)), |base| base.kernel_parameter(key)),
-        }
-    }
-
-    fn accepts(&self, address: &str) -> Reading<bool> {
-        match self.base {
-            Some(base) if self.guards == Guards::Run && !self.changed => base.accepts(address),
-            _ => Ok(Known::Unknown(Why(format!("{address} accepts connections")))),
-        }
-    }
-
-    fn firewall_loaded(&self, rules: &Path, table: &str) -> Reading<bool> {
-        match (self.firewalls.get(table), self.base) {
-            (Some(loaded), _) => {
-                Ok(self.content(rules)?.map(|rules| rules.as_deref() == Some(loaded.bytes())))
-            }
-            (None, Some(base)) => base.firewall_loaded(rules, table),
-            (None, None) => Ok(Known::Yes(false)),
-        }
-    }
-
-    fn succeeds(&self, command: &Command) -> Reading<bool> {
-        match self.base {
-            Some(base) if self.guards == Guards::Run && !self.changed => base.succeeds(command),
-            _ => Ok(Known::Unknown(Why(format!("`{command}` succeeds")))),
-        }
-    }
-
-    fn output(&self, command: &Command) -> Reading<String> {
-        match self.base {
-            Some(base) if self.guards == Guards::Run && !self.changed => base.output(command),
-            _ => Ok(Known::Unknown(Why(format!("`{command}` then prints the same")))),
-        }
-    }
+/// Why what is in a file is not known yet.
+fn fetched(path: &Path) -> Why {
+    Why(format!("what is put at `{}` has it", path.display()))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::op::{Before, WriteFile};
-    use crate::system::fake::Fake;
-    use crate::system::units::{self, Enablement};
-
-    fn write(path: &str, text: &str) -> Op {
-        Op::WriteFile(WriteFile {
-            path: path.into(),
-            content: Content::new(text),
-            attributes: Attributes { owner: "root".into(), group: "root".into(), mode: 0o644 },
-            validate: None,
-            before: Before::Absent,
-        })
-    }
-
-    fn install(name: &str) -> Op {
-        let package = PackageRequest { name: name.into(), version: None, recommends: false };
-        Op::InstallPackages { packages: vec![package] }
-    }
-
-    #[test]
-    fn later_readers_see_what_earlier_operations_wrote() {
-        let host = Fake::debian();
-        let mut simulated = Simulated::over(&host, Guards::Skip);
-        simulated.foresee(&write("/etc/a", "x"));
-        assert_eq!(simulated.content(Path::new("/etc/a")).expect("read"), Known::Yes(Some(b"x".to_vec())));
-        assert_eq!(
-            host.content(Path::new("/etc/a")).expect("read"),
-            Known::Yes(None),
-            "the host is as it was"
-        );
-        simulated.foresee(&Op::Remove { path: "/etc".into(), directory: true });
-        assert_eq!(simulated.entry(Path::new("/etc/a")).expect("read"), Known::Yes(None));
-    }
-
-    #[test]
-    fn after_a_package_what_was_absent_is_unknown_and_what_was_there_is_not() {
-        let mut host = Fake::debian();
-        host.file("/etc/there", "x");
-        let mut simulated = Simulated::over(&host, Guards::Skip);
-        simulated.foresee(&install("nginx"));
-        let unknown = simulated.entry(Path::new("/etc/nginx/nginx.conf")).expect("read");
-        assert_eq!(unknown, Known::Unknown(Why("installing nginx brings it".into())));
-        assert!(matches!(simulated.entry(Path::new("/etc/there")).expect("read"), Known::Yes(Some(_))));
-        assert!(matches!(simulated.user("www").expect("read"), Known::Unknown(_)));
-        assert_eq!(simulated.package("nginx").expect("read"), Known::Yes(Some(NEWEST.into())));
-        assert!(matches!(simulated.package("nginx-common").expect("read"), Known::Unknown(_)));
-        assert!(matches!(units::unit(&simulated, "nginx.service").expect("read"), Known::Unknown(_)));
-    }
-
-    #[test]
-    fn a_unit_file_written_before_can_be_enabled_and_started() {
-        let host = Fake::debian();
-        let mut simulated = Simulated::over(&host, Guards::Skip);
-        simulated
-            .foresee(&write("/etc/systemd/system/app.service", "[Install]\nWantedBy=multi-user.target\n"));
-        let unit = |simulated: &Simulated<'_>| units::unit(simulated, "app.service").expect("read");
-        assert_eq!(
-            unit(&simulated),
-            Known::Yes(units::Unit { exists: true, enablement: Enablement::Disabled })
-        );
-        simulated.foresee(&Op::Unit { name: "app.service".into(), action: UnitAction::Enable });
-        assert_eq!(
-            unit(&simulated),
-            Known::Yes(units::Unit { exists: true, enablement: Enablement::Enabled })
-        );
-        simulated.foresee(&Op::Unit { name: "app.service".into(), action: UnitAction::Start });
-        assert_eq!(simulated.active("app.service").expect("read"), Known::Yes(true));
-    }
-}
+mod tests;

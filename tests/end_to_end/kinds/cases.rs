@@ -82,9 +82,14 @@ pub(super) const CASES: &[Case] = &[
         resources: "
 - package: { name: \"{{ item }}\" }
   for_each: [cron, grub2-common, jq, xz-utils, zstd, kmod, locales, logrotate, nano, nftables, openssh-client, sudo, tzdata, vim-tiny, probe-pinned]
+- command:
+    argv: [sh, -ec, 'mkdir -p /srv/local/DEBIAN; printf \"Package: probe-local\\nVersion: 1.0\\nArchitecture: all\\nMaintainer: n <n@example.com>\\nDepends: tree\\nDescription: d\\n\" > /srv/local/DEBIAN/control; dpkg-deb --root-owner-group --build /srv/local /srv/local.deb']
+    creates: /srv/local.deb
+- package: { name: probe-local, source: /srv/local.deb }
 ",
         checks: &[
             "test \"$(dpkg-query -Wf '${db:Status-Abbrev}${Version}' probe-pinned)\" = 'hi 1.0'",
+            "test \"$(dpkg-query -Wf '${db:Status-Abbrev}${Version}' probe-local)\" = 'ii 1.0'; tree --version; test -z \"$(apt-mark showmanual tree)\"",
             "dpkg --audit; test -z \"$(dpkg --audit)\"; dpkg --verify jq sudo cron; apt-get check",
             // Nothing that was asked for goes with what it came with; nothing came that is only recommended.
             "test \"$(apt-mark showmanual jq probe-pinned)\" = \"$(printf 'jq\\nprobe-pinned')\"",

@@ -47,6 +47,8 @@ pub struct Settings {
     pub ephemeral: bool,
     /// Files of this machine that it sees, read-only: here, and there.
     pub binds: Vec<(PathBuf, PathBuf)>,
+    /// A folder of this machine that it keeps things in for later ones: here, and there.
+    pub cache: Option<(PathBuf, PathBuf)>,
     /// Whether its fsyncs do nothing: a builder that is cut off is thrown away anyway.
     pub suppress_sync: bool,
 }
@@ -68,6 +70,14 @@ pub(super) fn builder_binds(folder: &Path) -> Result<Vec<(PathBuf, PathBuf)>, Fa
         .map_err(failed("write the builder's resolv.conf"))?;
     fs::write(&sign, "").map_err(failed("write the sign of a builder"))?;
     Ok(vec![(resolver, "/etc/resolv.conf".into()), (sign, "/run/baker-builder".into())])
+}
+
+/// Where the agent keeps what recipes download on a builder. It believes none of it that is not what it shall be,
+/// so one builder cannot harm the next.
+pub(super) fn downloads(cache: &Path) -> Result<(PathBuf, PathBuf), Failure> {
+    let here = cache.join("downloads");
+    fs::create_dir_all(&here).map_err(failed("make the folder of downloads"))?;
+    Ok((here, "/var/cache/bootstrap-agent/downloads".into()))
 }
 
 impl Container {
@@ -119,6 +129,9 @@ impl Container {
         }
         for (here, there) in &settings.binds {
             command.arg(format!("--bind-ro={}:{}", here.display(), there.display()));
+        }
+        if let Some((here, there)) = &settings.cache {
+            command.arg(format!("--bind={}:{}", here.display(), there.display()));
         }
         let mut nspawn = command.spawn().map_err(failed("start systemd-nspawn"))?;
         let booted = tokio::select! {

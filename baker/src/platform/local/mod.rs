@@ -103,6 +103,7 @@ impl Platform for Local {
             tree: tree.clone(),
             ephemeral: self.ephemeral,
             binds: container::builder_binds(run.ledger.folder())?,
+            cache: Some(container::downloads(&self.cache)?),
             suppress_sync: true,
         };
         let container = Container::boot(&settings, network, &group).await?;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tree::Tree;
 use super::{Linux, failed};
-use crate::op::{Command, Op, WriteFile};
+use crate::op::{Command, Op, WriteFile, staged_path};
 use crate::system::{EntryKind, PerformError};
 
 /// Where the journal is while a commit is under way.
@@ -48,13 +48,23 @@ pub(super) fn stage(
         .tree
         .create(&staged, write.content.bytes(), uid, gid, write.attributes.mode)
         .map_err(failed(format!("write `{}`", write.path.display())))?;
-    if let Some(words) = &write.validate
-        && let Err(source) = validate(linux, words, &staged, output)
-    {
-        let _ = linux.tree.remove(&staged, &EntryKind::File);
-        return Err(PerformError::Invalid { path: write.path.clone(), source: Box::new(source) });
-    }
+    validate(linux, write.validate.as_deref(), &staged, &write.path, output)?;
     Ok(staged)
+}
+
+/// Has a program look at a staged file, if there is one to ask. What it does not accept goes.
+pub(super) fn validate(
+    linux: &Linux,
+    words: Option<&[String]>,
+    staged: &Path,
+    path: &Path,
+    output: &mut dyn FnMut(&str),
+) -> Result<(), PerformError> {
+    let Some(words) = words else { return Ok(()) };
+    accepted(linux, words, staged, output).map_err(|source| {
+        let _ = linux.tree.remove(staged, &EntryKind::File);
+        PerformError::Invalid { path: path.to_owned(), source: Box::new(source) }
+    })
 }
 
 /// Makes a link beside its place, ready to be renamed.
@@ -69,7 +79,7 @@ pub(super) fn put(tree: &Tree, staged: &Path, path: &Path) -> io::Result<()> {
     tree.rename(staged, path).inspect_err(|_| drop(tree.remove(staged, &EntryKind::File)))
 }
 
-fn validate(
+fn accepted(
     linux: &Linux,
     words: &[String],
     staged: &Path,
@@ -79,12 +89,6 @@ fn validate(
     let file = linux.tree.outside(staged);
     let argv = words.iter().map(|word| word.replace("{file}", &file.to_string_lossy()));
     linux.runner.run(&Command::new(argv), output)
-}
-
-/// The name is fixed, so that what an interrupted run left is replaced by the next and never piles up.
-pub(super) fn staged_path(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.staged"))
 }
 
 /// Performs operations on files so that all of them are done or none is.
@@ -131,6 +135,15 @@ fn stage_all(
                 // A path that is written twice is moved once, with what was written last.
                 moves.retain(|step| step.from != from);
                 moves.push(Move { from: from.clone(), to: write.path.clone() });
+                sync_file(&linux.tree, &from)?;
+            }
+            Op::Download(download) => {
+                // What is to be believed may be one of the files that are put in place together.
+                let is_ca = |step: &&Move| download.ca_file.as_ref() == Some(&step.to);
+                let ca_file = moves.iter().find(is_ca).map(|step| step.from.clone());
+                let from = super::download::stage(linux, download, ca_file.as_deref(), output)?;
+                moves.retain(|step| step.from != from);
+                moves.push(Move { from: from.clone(), to: download.path.clone() });
                 sync_file(&linux.tree, &from)?;
             }
             Op::CreateSymlink { path, target, .. } => {

@@ -9,20 +9,24 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::accounts::Accounts;
+use super::fetch::Fetch;
 use super::{
-    Entry, EntryKind, Facts, FactsError, Group, Host, Known, Machine, Mode, PackageChange, PerformError,
+    Entry, Facts, FactsError, Group, Host, Known, Machine, Mode, PackageChange, PackageFile, PerformError,
     Reading, User, Why,
 };
 use crate::archive::ReadSeek;
-use crate::op::{Command, Op, PackageRequest, UnitAction, Upgrades};
+use crate::op::{Command, Download, Op, PackageRequest, Upgrades};
 use crate::plan::is_of_package_manager;
 
 mod accounts;
 mod commit;
+mod download;
 mod firewall;
+mod git;
 mod host;
 mod live;
 pub(crate) mod package;
+mod perform;
 mod process;
 mod read_only;
 mod session;
@@ -44,6 +48,8 @@ pub struct Linux {
     host: Host,
     /// Variables that package managers get, such as proxies.
     environment: BTreeMap<String, String>,
+    /// What reaches other hosts.
+    fetch: Option<Box<dyn Fetch>>,
     runner: process::Runner,
     caches: Caches,
     /// Whether package lists were refreshed in this run.
@@ -60,6 +66,8 @@ struct Caches {
     accounts: OnceCell<Accounts>,
     packages: OnceCell<package::Packages>,
     upgrades: OnceCell<Vec<package::Upgrade>>,
+    digests: RefCell<BTreeMap<PathBuf, Option<String>>>,
+    package_files: RefCell<BTreeMap<PathBuf, Option<PackageFile>>>,
     active_units: OnceCell<BTreeSet<String>>,
     /// By everything about the command: another folder or user gives another answer.
     guards: RefCell<BTreeMap<String, bool>>,
@@ -81,6 +89,7 @@ impl Linux {
             tree,
             host,
             environment: BTreeMap::new(),
+            fetch: None,
             runner: process::Runner::default(),
             caches: Caches::default(),
             lists_are_fresh: Cell::new(false),
@@ -94,6 +103,13 @@ impl Linux {
     #[must_use]
     pub fn with_environment(mut self, environment: BTreeMap<String, String>) -> Self {
         self.environment = environment;
+        self
+    }
+
+    /// Gives it what reaches other hosts; without it, nothing can be downloaded.
+    #[must_use]
+    pub fn with_fetch(mut self, fetch: Box<dyn Fetch>) -> Self {
+        self.fetch = Some(fetch);
         self
     }
 
@@ -155,7 +171,9 @@ impl Linux {
                     self.caches.accounts.take();
                 }
             }
-            Op::CreateSymlink { path, .. } | Op::Remove { path, .. } => {
+            Op::CreateSymlink { path, .. }
+            | Op::Remove { path, .. }
+            | Op::Download(Download { path, .. }) => {
                 self.units_are_stale |= units::is_unit_path(path);
             }
             Op::CreateDirectory { .. }
@@ -181,6 +199,7 @@ impl Linux {
             Op::InstallPackages { .. }
             | Op::RemovePackages { .. }
             | Op::UpgradePackages { .. }
+            | Op::Checkout(_)
             | Op::Unpack(_)
             | Op::Run(_) => {
                 self.units_are_stale = true;
@@ -189,6 +208,8 @@ impl Linux {
         }
         self.caches.guards.take();
         self.caches.firewalls.take();
+        self.caches.digests.take();
+        self.caches.package_files.take();
         self.caches.outputs.take();
     }
 
@@ -252,6 +273,33 @@ impl Facts for Linux {
     fn open(&self, path: &Path) -> Reading<Option<Box<dyn ReadSeek>>> {
         let file = self.tree.open_file(path).map_err(reading(path))?;
         Ok(Known::Yes(file.map(|file| Box::new(file) as Box<dyn ReadSeek>)))
+    }
+
+    fn sha256(&self, path: &Path) -> Reading<Option<String>> {
+        if let Some(known) = self.caches.digests.borrow().get(path) {
+            return Ok(Known::Yes(known.clone()));
+        }
+        let digest = download::sha256(&self.tree, path).map_err(reading(path))?;
+        self.caches.digests.borrow_mut().insert(path.to_owned(), digest.clone());
+        Ok(Known::Yes(digest))
+    }
+
+    fn is_unchanged(&self, checkout: &Path, owner: &str) -> Reading<bool> {
+        self.succeeds(&git::unchanged(checkout, owner))
+    }
+
+    fn is_residual(&self, package: &str) -> Reading<bool> {
+        Ok(Known::Yes(self.packages()?.residual.contains(package)))
+    }
+
+    fn package_file(&self, path: &Path) -> Reading<Option<PackageFile>> {
+        if let Some(known) = self.caches.package_files.borrow().get(path) {
+            return Ok(Known::Yes(known.clone()));
+        }
+        let Some(manager) = package::of(&self.host.os) else { return Ok(Known::Yes(None)) };
+        let file = manager.package_file(self, path).map_err(reading(path))?;
+        self.caches.package_files.borrow_mut().insert(path.to_owned(), file.clone());
+        Ok(Known::Yes(file))
     }
 
     fn names(&self, path: &Path) -> Reading<Vec<String>> {
@@ -426,123 +474,6 @@ impl Machine for Linux {
 
     fn sync(&mut self) -> Result<(), PerformError> {
         self.tree.sync().map_err(failed("synchronise the file system"))
-    }
-}
-
-impl Linux {
-    fn do_perform(&mut self, op: &Op, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
-        if self.runner.interrupter().is_interrupted() {
-            return Err(failed("go on")(io::ErrorKind::Interrupted.into()));
-        }
-        match op {
-            Op::WriteFile(write) => {
-                let staged = commit::stage(self, write, output)?;
-                commit::put(&self.tree, &staged, &write.path)
-                    .map_err(failed(format!("write `{}`", write.path.display())))
-            }
-            Op::CreateDirectory { path, attributes } => {
-                let (uid, gid) = self.owners(attributes)?;
-                self.tree
-                    .create_directory(path, uid, gid, attributes.mode)
-                    .map_err(failed(format!("create the directory `{}`", path.display())))
-            }
-            Op::CreateSymlink { path, target, .. } => {
-                let staged = commit::stage_link(&self.tree, path, target)?;
-                commit::put(&self.tree, &staged, path).map_err(failed(format!("link `{}`", path.display())))
-            }
-            Op::SetAttributes { path, attributes, .. } => {
-                let (uid, gid) = self.owners(attributes)?;
-                self.tree
-                    .set_attributes(path, uid, gid, attributes.mode)
-                    .map_err(failed(format!("set owner and mode of `{}`", path.display())))
-            }
-            Op::Remove { path, directory } => {
-                let kind = if *directory { EntryKind::Directory } else { EntryKind::File };
-                self.tree.remove(path, &kind).map_err(failed(format!("remove `{}`", path.display())))
-            }
-            Op::Unpack(unpack) => unpack::perform(self, unpack),
-            Op::InstallPackages { packages } => {
-                self.package_manager("install packages")?.install(self, packages, output)
-            }
-            Op::RemovePackages { packages, purge } => {
-                self.package_manager("remove packages")?.remove(self, packages, *purge, output)
-            }
-            Op::UpgradePackages { packages, which } => {
-                self.package_manager("upgrade packages")?.upgrade(self, packages, *which, output)
-            }
-            Op::HoldPackages { packages, held } => {
-                self.package_manager("hold packages")?.hold(self, packages, *held, output)
-            }
-            Op::CreateGroup { .. }
-            | Op::ModifyGroup { .. }
-            | Op::RemoveGroup { .. }
-            | Op::CreateUser(_)
-            | Op::ModifyUser(_)
-            | Op::RemoveUser { .. } => accounts::perform(self, op, output),
-            Op::Unit { name, action } => self.act_on_unit(name, *action, output),
-            Op::SetKernelParameter { key, value, .. } => {
-                let path = kernel_path(key);
-                std::fs::write(&path, value)
-                    .map_err(failed(format!("set `{key}` to `{value}` in the kernel")))
-            }
-            Op::Reboot => {
-                self.needs_booted_root("reboot")?;
-                // It is not for somebody who is logged in to hold up the run.
-                let words = ["systemctl", "--no-wall", "--check-inhibitors=no", "reboot"];
-                self.runner.run(&Command::new(words), output)
-            }
-            Op::WaitFor { condition, within } => {
-                self.needs_booted_root("wait")?;
-                wait::wait_until(self, condition, *within)
-            }
-            Op::LoadFirewall(wanted) => firewall::load(self, wanted, output),
-            Op::Run(command) => {
-                self.needs_booted_root("run a command")?;
-                self.runner.run(&self.at_home(command)?, output)
-            }
-        }
-    }
-
-    /// A command that another user runs has the home of that user.
-    fn at_home(&self, command: &Command) -> Result<Command, FactsError> {
-        let mut command = command.clone();
-        if let Some(user) = command.user.as_deref().map(|name| self.accounts().map(|all| all.user(name)))
-            && let Some(user) = user?
-        {
-            let home = user.home.display().to_string();
-            command.environment.entry("HOME".into()).or_insert(home);
-        }
-        Ok(command)
-    }
-
-    fn act_on_unit(
-        &mut self,
-        name: &str,
-        action: UnitAction,
-        output: &mut dyn FnMut(&str),
-    ) -> Result<(), PerformError> {
-        let changes_links = matches!(
-            action,
-            UnitAction::Enable | UnitAction::Disable | UnitAction::Mask | UnitAction::Unmask
-        );
-        if !changes_links {
-            self.needs_booted_root("start and stop units")?;
-        }
-        if self.host.systemd && self.units_are_stale {
-            units::reload_systemd(&self.runner, output)?;
-            self.units_are_stale = false;
-        }
-        units::act(self, name, action, output)
-    }
-
-    /// The numbers of an owner and a group.
-    fn owners(&self, attributes: &super::Attributes) -> Result<(u32, u32), PerformError> {
-        let accounts = self.accounts()?;
-        let missing =
-            |noun: &str, name: &str| PerformError::Unsupported(format!("the {noun} `{name}` does not exist"));
-        let uid = accounts.uid(&attributes.owner).ok_or_else(|| missing("user", &attributes.owner))?;
-        let gid = accounts.gid(&attributes.group).ok_or_else(|| missing("group", &attributes.group))?;
-        Ok((uid, gid))
     }
 }
 

@@ -142,7 +142,7 @@ pub(super) fn write_durably(tree: &Tree, path: &Path, bytes: &[u8]) -> Result<()
     tree.sync_directory_of(path).map_err(failed(what()))
 }
 
-fn make_parents(tree: &Tree, path: &Path) -> Result<(), PerformError> {
+pub(super) fn make_parents(tree: &Tree, path: &Path) -> Result<(), PerformError> {
     let parents: Vec<&Path> = path.ancestors().skip(1).collect();
     for parent in parents.into_iter().rev() {
         let what = format!("create the directory `{}`", parent.display());

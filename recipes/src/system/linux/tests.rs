@@ -10,8 +10,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::archive::samples;
-use crate::op::{Archive, Before, Content, Unpack, Unpacking, UserRequest, WriteFile};
-use crate::system::Attributes;
+use crate::op::{Archive, Before, Content, Download, Unpack, Unpacking, UserRequest, WriteFile};
+use crate::system::{Attributes, EntryKind};
+use crate::url::HttpsUrl;
 
 /// A folder that looks like a small host, and the machine on it.
 struct Small {
@@ -72,7 +73,7 @@ fn perform(machine: &mut Linux, op: &Op) -> Result<(), String> {
     machine.perform(op, &mut |_| {}).map_err(|error| chain(&error))
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |error| error.source())
         .map(ToString::to_string)
         .collect::<Vec<_>>()
@@ -459,4 +460,22 @@ fn what_is_unpacked_follows_no_link_in_its_folder() {
         small.machine().perform(&op, &mut |_| {}).expect_err("refused");
         assert!(small.text("/etc/passwd").expect("there").starts_with("root:"));
     }
+}
+
+#[test]
+fn nothing_is_fetched_by_a_program_that_reaches_no_other_host() {
+    let host = Small::new();
+    let download = Op::Download(Download {
+        url: HttpsUrl::parse("https://a.b/c").expect("an address"),
+        sha256: "0".repeat(64),
+        path: "/etc/c".into(),
+        attributes: mine(0o644),
+        validate: None,
+        ca_file: None,
+        max_bytes: 1,
+        replaces: false,
+    });
+    let error = perform(&mut host.machine(), &download).expect_err("it cannot");
+    assert_eq!(error, "this program has nothing that reaches other hosts");
+    assert_eq!(host.text("/etc/c"), None);
 }

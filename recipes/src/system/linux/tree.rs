@@ -8,11 +8,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use nix::dir::Dir;
+use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat, renameat};
 use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, symlinkat, syncfs, unlinkat};
+
+use rustix::fs::{RenameFlags, renameat_with};
 
 use crate::system::EntryKind;
 
@@ -98,7 +100,33 @@ impl Tree {
         };
         let Some(fd) = fd else { return Ok(None) };
         let file = File::from(fd);
-        Ok(file.metadata()?.is_file().then_some(file))
+        let is_file = file.metadata()?.is_file();
+        Ok(is_file.then_some(file))
+    }
+
+    /// Opens a private file of this process's user to go on with it, making it if there is none. One that somebody
+    /// else could write to, or read, is replaced.
+    pub(super) fn open_private(&self, path: &Path) -> io::Result<File> {
+        let place = self.place(path)?;
+        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        match openat(&place.directory, place.name, flags, Mode::empty()) {
+            Ok(fd) => {
+                let stat = fstat(&fd)?;
+                let is_ours = stat.st_uid == Uid::effective().as_raw() && stat.st_nlink == 1;
+                if is_ours && stat.st_mode == 0o100_600 {
+                    return Ok(File::from(fd));
+                }
+                unlinkat(&place.directory, place.name, UnlinkatFlags::NoRemoveDir)?;
+            }
+            Err(Errno::ENOENT) => {}
+            // A link, or a socket.
+            Err(Errno::ELOOP | Errno::ENXIO) => {
+                unlinkat(&place.directory, place.name, UnlinkatFlags::NoRemoveDir)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let private = Mode::S_IRUSR | Mode::S_IWUSR;
+        Ok(File::from(openat(&place.directory, place.name, flags | OFlag::O_CREAT | OFlag::O_EXCL, private)?))
     }
 
     /// The names in a directory, sorted; nothing if there is none.
@@ -194,6 +222,19 @@ impl Tree {
         Ok(renameat(&from.directory, from.name, &to.directory, to.name)?)
     }
 
+    /// Lets two paths of one file system change places, at once.
+    pub(super) fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        let (one, other) = (self.place(one)?, self.place(other)?);
+        let flags = RenameFlags::EXCHANGE;
+        Ok(renameat_with(&one.directory, one.name, &other.directory, other.name, flags)?)
+    }
+
+    /// Gives everything in a directory another owner and group, links themselves and not what they lead to.
+    pub(super) fn set_owner_of_all(&self, path: &Path, uid: u32, gid: u32) -> io::Result<()> {
+        let place = self.place(path)?;
+        set_owner_in(&place.directory, place.name, (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))))
+    }
+
     pub(super) fn remove(&self, path: &Path, kind: &EntryKind) -> io::Result<()> {
         let place = self.place(path)?;
         if *kind != EntryKind::Directory {
@@ -253,6 +294,23 @@ fn found(opened: nix::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
         Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+fn set_owner_in(parent: &OwnedFd, name: &OsStr, to: (Option<Uid>, Option<Gid>)) -> io::Result<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let directory = openat(parent, name, flags, Mode::empty())?;
+    for entry in Dir::from_fd(directory.as_fd().try_clone_to_owned()?)?.iter() {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name == "." || name == ".." {
+            continue;
+        }
+        fchownat(&directory, name, to.0, to.1, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        if entry.file_type() == Some(Type::Directory) {
+            set_owner_in(&directory, name, to)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes a directory with everything in it, without following links and without leaving its file system.

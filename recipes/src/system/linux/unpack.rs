@@ -6,7 +6,7 @@ use std::path::Path;
 use super::tree::Tree;
 use super::{Linux, failed};
 use crate::archive::{Item, ItemKind, ReadSeek, Stop, walk};
-use crate::op::{Archive, Unpack, Unpacking};
+use crate::op::{Archive, Unpack, Unpacking, staged_path};
 use crate::system::{Attributes, Facts, Known, PerformError};
 
 /// Writes everything that the operation names. Nothing outside of its folder is reached, whatever links are
@@ -45,7 +45,7 @@ fn put(folder: &Tree, item: Item<'_>, step: Unpacking, uid: u32, gid: u32) -> io
     if step == Unpacking::SetAttributes && !matches!(item.kind, ItemKind::Parent) {
         return folder.set_attributes(path, uid, gid, mode);
     }
-    let staged = super::commit::staged_path(path);
+    let staged = staged_path(path);
     match item.kind {
         ItemKind::Parent if step != Unpacking::Create => return Ok(()),
         ItemKind::Parent => return folder.create_directory(path, uid, gid, mode),

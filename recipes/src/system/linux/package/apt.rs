@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{Manager, Packages, Upgrade, dpkg, grouped, said};
 use crate::op::{Command, PackageRequest, Upgrades};
 use crate::system::linux::{Linux, Tree, failed};
-use crate::system::{EntryKind, Mode, PackageChange, PerformError};
+use crate::system::{EntryKind, Mode, PackageChange, PackageFile, PerformError};
 
 /// While this says 101, invoke-rc.d and deb-systemd-invoke start nothing (Debian policy, 9.3.3.1).
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -54,6 +54,10 @@ impl Manager for Apt {
             (_, Err(PerformError::Program { .. })) => Ok(None),
             (_, Err(error)) => Err(io::Error::other(error)),
         }
+    }
+
+    fn package_file(&self, linux: &Linux, path: &Path) -> io::Result<Option<PackageFile>> {
+        dpkg::package_file(linux, path)
     }
 
     /// Removes the policy that a run left which was cut off: with it no upgrade would restart anything.
@@ -168,9 +172,11 @@ fn install_arguments(known: &Packages, packages: &[&PackageRequest], recommends:
     let versioned = packages.iter().filter(|package| package.version.is_some());
     arguments.extend(change_held(known, versioned.map(|package| &package.name)));
     arguments.extend(["install".into(), "--".into()]);
-    arguments.extend(packages.iter().map(|package| match &package.version {
-        Some(version) => format!("{}={version}", package.name),
-        None => package.name.clone(),
+    arguments.extend(packages.iter().map(|package| match (&package.source, &package.version) {
+        // apt takes what has a slash in it for a file, and what it needs from the repositories.
+        (Some(path), _) => path.display().to_string(),
+        (None, Some(version)) => format!("{}={version}", package.name),
+        (None, None) => package.name.clone(),
     }));
     arguments
 }

@@ -318,8 +318,8 @@ Operation aborted.
         let installed = parse_query("1\ta\t(none)\t1\t1\tnoarch\n2\tb\t2\t1\t1\tnoarch\n");
         let known = packages(&installed, &parse_locks("a-0:1-1.*\nb-2:1-1.*\n"));
         let arguments = |name: &str, version: Option<&str>| {
-            let package =
-                PackageRequest { name: name.into(), version: version.map(str::to_owned), recommends: false };
+            let version = version.map(str::to_owned);
+            let package = PackageRequest { name: name.into(), version, recommends: false, source: None };
             install_arguments(&known, &[&package], false).join(" ")
         };
         insta::assert_snapshot!(arguments("c", Some("1.*")), @"--best --setopt=install_weak_deps=False install c-1.*");

@@ -1,6 +1,12 @@
 //! The package database of dpkg, read whole (deb822(5), dpkg-query(1)).
 
+use std::io;
+use std::path::Path;
+
 use super::Packages;
+use crate::op::Command;
+use crate::system::PackageFile;
+use crate::system::linux::Linux;
 
 /// Where it is.
 pub(super) const STATUS: &str = "/var/lib/dpkg/status";
@@ -10,10 +16,15 @@ pub(crate) fn packages(status: &[u8]) -> Packages {
     let mut packages = Packages::default();
     for paragraph in paragraphs(status) {
         let (Some(name), Some(version)) = (paragraph.package, paragraph.version) else { continue };
-        if paragraph.state() != Some("installed") {
+        if !matches!(paragraph.state(), Some("installed" | "config-files")) {
             continue;
         }
+        let is_residual = paragraph.state() == Some("config-files");
         let qualified = paragraph.architecture.map(|architecture| format!("{name}:{architecture}"));
+        if is_residual {
+            packages.residual.extend(qualified.into_iter().chain([name.to_owned()]));
+            continue;
+        }
         if paragraph.wanted() == Some("hold") {
             packages.held.extend(qualified.clone().into_iter().chain([name.to_owned()]));
         }
@@ -21,6 +32,22 @@ pub(crate) fn packages(status: &[u8]) -> Packages {
         packages.installed.insert(name.to_owned(), version.to_owned());
     }
     packages
+}
+
+/// What a package's file says of itself; none if there is none.
+pub(super) fn package_file(linux: &Linux, path: &Path) -> io::Result<Option<PackageFile>> {
+    if linux.tree.open_file(path)?.is_none() {
+        return Ok(None);
+    }
+    if !linux.tree.is_host() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    let path = path.display().to_string();
+    let said = linux.runner.read(&Command::new(["dpkg-deb", "--field", &path, "Package", "Version"]))?;
+    let found = paragraphs(said.as_bytes()).next().and_then(|paragraph| {
+        Some(PackageFile { name: paragraph.package?.into(), version: paragraph.version?.into() })
+    });
+    found.map(Some).ok_or_else(|| io::Error::other("it does not say which package it is"))
 }
 
 /// Whether dpkg was cut off: a package is neither wholly there nor wholly gone.
@@ -109,6 +136,7 @@ Version: 2.36
         assert_eq!(packages.version("gone"), None);
         assert_eq!(packages.installed.into_keys().collect::<Vec<_>>(), ["libc6", "nginx"]);
         assert_eq!(packages.held.into_iter().collect::<Vec<_>>(), ["libc6", "libc6:i386"]);
+        assert_eq!(packages.residual.into_iter().collect::<Vec<_>>(), ["gone"]);
         assert!(!is_interrupted(STATUS));
     }
 

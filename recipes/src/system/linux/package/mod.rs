@@ -4,10 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::Path;
 
 use super::{Linux, Tree};
 use crate::op::{Command, PackageRequest, Upgrades};
-use crate::system::{FactsError, Os, PackageChange, PackageManager, PerformError};
+use crate::system::{FactsError, Os, PackageChange, PackageFile, PackageManager, PerformError};
 
 mod apt;
 mod dnf;
@@ -32,6 +33,11 @@ pub(super) trait Manager {
         linux: &Linux,
         packages: &[PackageRequest],
     ) -> io::Result<Option<Vec<PackageChange>>>;
+
+    /// What a package's file says of itself; none if there is none.
+    fn package_file(&self, _linux: &Linux, _path: &Path) -> io::Result<Option<PackageFile>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Removes what a run left behind that was cut off.
     fn clean_up(&self, _tree: &Tree) -> Result<(), PerformError> {
@@ -94,6 +100,8 @@ pub(crate) struct Packages {
     of_architecture: BTreeMap<String, String>,
     /// The installed packages that no upgrade changes, by both names.
     pub(crate) held: BTreeSet<String>,
+    /// The packages of which only the configuration is there, by both names; rpm leaves none such.
+    pub(super) residual: BTreeSet<String>,
 }
 
 impl Packages {

@@ -1,6 +1,9 @@
 //! Programs that only look.
 
+use std::time::Duration;
+
 use super::*;
+use crate::op::{Confirm, LoadFirewall};
 
 #[test]
 fn what_a_command_prints_is_without_its_complaints_and_is_asked_for_once() {
@@ -26,4 +29,17 @@ fn what_a_command_prints_is_without_its_complaints_and_is_asked_for_once() {
     if machine.runner.output_held(&shell("true")).expect("it runs").is_some() {
         assert!(!log.exists(), "it cannot write");
     }
+}
+
+#[test]
+fn a_firewall_that_nobody_would_take_back_is_not_loaded() {
+    let mut machine = Linux::open(Path::new("/"), Mode::Live).expect("this host");
+    machine.host.systemd = false;
+    let confirm = Confirm { within: Duration::from_secs(1), session: false, tcp: Vec::new(), command: None };
+    let wanted = LoadFirewall { table: "none".into(), ruleset: Content::new(""), flushes: false, confirm };
+    let error = perform(&mut machine, &Op::LoadFirewall(wanted)).expect_err("refused");
+    assert_eq!(
+        error,
+        "cannot load a firewall: systemd does not run this host, so nothing would take it back if it locked this run out"
+    );
 }

@@ -1,0 +1,201 @@
+//! What is true of a simulated host.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use super::{Held, LaidOver, Simulated, fetched};
+use crate::archive::ReadSeek;
+use crate::op::{Command, PackageRequest, Upgrades};
+use crate::plan::Guards;
+use crate::system::{
+    Entry, EntryKind, Facts, Group, Host, Known, PackageChange, PackageFile, Reading, User, Why,
+};
+
+impl Facts for Simulated<'_> {
+    fn host(&self) -> &Host {
+        &self.host
+    }
+
+    fn entry(&self, path: &Path) -> Reading<Option<Entry>> {
+        match self.laid_over(path) {
+            Some(LaidOver::Node(node)) => Ok(Known::Yes(Some(node.entry.clone()))),
+            Some(LaidOver::Nothing) => Ok(Known::Yes(None)),
+            None => self.at_path(path, |base| base.entry(path)),
+        }
+    }
+
+    fn content(&self, path: &Path) -> Reading<Option<Vec<u8>>> {
+        match self.laid_over(path) {
+            Some(LaidOver::Node(node)) if node.entry.kind == EntryKind::File => Ok(match &node.content {
+                Held::Bytes(content) => Known::Yes(Some(content.bytes().to_vec())),
+                Held::Fetched(_) => Known::Unknown(fetched(path)),
+            }),
+            Some(_) => Ok(Known::Yes(None)),
+            None => self.at_path(path, |base| base.content(path)),
+        }
+    }
+
+    fn sha256(&self, path: &Path) -> Reading<Option<String>> {
+        match self.laid_over(path) {
+            Some(LaidOver::Node(node)) if node.entry.kind == EntryKind::File => {
+                Ok(Known::Yes(Some(match &node.content {
+                    Held::Bytes(content) => content.sha256(),
+                    Held::Fetched(sha256) => sha256.clone(),
+                })))
+            }
+            Some(_) => Ok(Known::Yes(None)),
+            None => self.at_path(path, |base| base.sha256(path)),
+        }
+    }
+
+    fn is_unchanged(&self, checkout: &Path, owner: &str) -> Reading<bool> {
+        match self.base {
+            Some(base) if !self.checkouts.contains(checkout) => base.is_unchanged(checkout, owner),
+            _ => Ok(Known::Yes(true)),
+        }
+    }
+
+    fn open(&self, path: &Path) -> Reading<Option<Box<dyn ReadSeek>>> {
+        match self.laid_over(path) {
+            Some(LaidOver::Node(node)) if node.entry.kind == EntryKind::File => Ok(match &node.content {
+                Held::Bytes(content) => Known::Yes(Some(Box::new(Cursor::new(content.bytes().to_vec())))),
+                Held::Fetched(_) => Known::Unknown(fetched(path)),
+            }),
+            Some(_) => Ok(Known::Yes(None)),
+            None => self.at_path(path, |base| base.open(path)),
+        }
+    }
+
+    fn names(&self, path: &Path) -> Reading<Vec<String>> {
+        if let Some(why) = self.checked_out(path) {
+            return Ok(Known::Unknown(why));
+        }
+        if let Some(why) = self.unpacked(&path.join("any")) {
+            return Ok(Known::Unknown(why.clone()));
+        }
+        let mut names = match (self.base, &self.uncertain) {
+            (Some(base), None) => match base.names(path)? {
+                Known::Yes(names) => names,
+                unknown @ Known::Unknown(_) => return Ok(unknown),
+            },
+            (None, None) => Vec::new(),
+            (_, Some(why)) => return Ok(Known::Unknown(why.clone())),
+        };
+        for (child, node) in self.paths.iter().filter(|(child, _)| child.parent() == Some(path)) {
+            let name = child.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            names.retain(|other| *other != name);
+            if node.is_some() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(Known::Yes(names))
+    }
+
+    fn package(&self, name: &str) -> Reading<Option<String>> {
+        match self.packages.get(name) {
+            Some(version) => Ok(Known::Yes(version.clone())),
+            // A package that is not wanted by name may come as a dependency.
+            None => self.beneath(|base| base.package(name)),
+        }
+    }
+
+    fn is_residual(&self, package: &str) -> Reading<bool> {
+        match (self.residual.get(package), self.base) {
+            (Some(residual), _) => Ok(Known::Yes(*residual)),
+            (None, Some(base)) => base.is_residual(package),
+            (None, None) => Ok(Known::Yes(false)),
+        }
+    }
+
+    fn package_file(&self, path: &Path) -> Reading<Option<PackageFile>> {
+        match self.laid_over(path) {
+            Some(LaidOver::Node(_)) => Ok(Known::Unknown(fetched(path))),
+            Some(LaidOver::Nothing) => Ok(Known::Yes(None)),
+            None => self.at_path(path, |base| base.package_file(path)),
+        }
+    }
+
+    fn held(&self, package: &str) -> Reading<bool> {
+        match (self.held.get(package), self.base) {
+            (Some(held), _) => Ok(Known::Yes(*held)),
+            (None, Some(base)) => base.held(package),
+            (None, None) => Ok(Known::Yes(false)),
+        }
+    }
+
+    fn upgradable(&self, which: Upgrades) -> Reading<Vec<String>> {
+        match self.base {
+            Some(base) if self.guards == Guards::Run && !self.changed => base.upgradable(which),
+            _ => Ok(Known::Unknown(Why("the repositories have newer packages".into()))),
+        }
+    }
+
+    fn transaction(&self, packages: &[PackageRequest]) -> Reading<Vec<PackageChange>> {
+        match self.base {
+            Some(base) if !self.changed => base.transaction(packages),
+            _ => Ok(Known::Unknown(Why("the package lists can tell it".into()))),
+        }
+    }
+
+    fn user(&self, name: &str) -> Reading<Option<User>> {
+        match self.users.get(name) {
+            Some(user) => Ok(Known::Yes(user.clone())),
+            None => self.beneath(|base| base.user(name)),
+        }
+    }
+
+    fn group(&self, name: &str) -> Reading<Option<Group>> {
+        match self.groups.get(name) {
+            Some(group) => Ok(Known::Yes(group.clone())),
+            None => self.beneath(|base| base.group(name)),
+        }
+    }
+
+    fn active(&self, unit: &str) -> Reading<bool> {
+        if let Some(active) = self.active.get(unit) {
+            return Ok(Known::Yes(*active));
+        }
+        let reading = self.beneath(|base| Ok(base.active(unit)?.map(|active| active.then_some(()))))?;
+        // What runs without being told to was started by something else; it is not running now.
+        Ok(reading.map(|active| active.is_some()))
+    }
+
+    fn kernel_parameter(&self, key: &str) -> Reading<Option<String>> {
+        match self.kernel.get(key) {
+            Some(value) => Ok(Known::Yes(Some(value.clone()))),
+            None => self.base.map_or(Ok(Known::Yes(None)), |base| base.kernel_parameter(key)),
+        }
+    }
+
+    fn accepts(&self, address: &str) -> Reading<bool> {
+        match self.base {
+            Some(base) if self.guards == Guards::Run && !self.changed => base.accepts(address),
+            _ => Ok(Known::Unknown(Why(format!("{address} accepts connections")))),
+        }
+    }
+
+    fn firewall_loaded(&self, rules: &Path, table: &str) -> Reading<bool> {
+        match (self.firewalls.get(table), self.base) {
+            (Some(loaded), _) => {
+                Ok(self.content(rules)?.map(|rules| rules.as_deref() == Some(loaded.bytes())))
+            }
+            (None, Some(base)) => base.firewall_loaded(rules, table),
+            (None, None) => Ok(Known::Yes(false)),
+        }
+    }
+
+    fn succeeds(&self, command: &Command) -> Reading<bool> {
+        match self.base {
+            Some(base) if self.guards == Guards::Run && !self.changed => base.succeeds(command),
+            _ => Ok(Known::Unknown(Why(format!("`{command}` succeeds")))),
+        }
+    }
+
+    fn output(&self, command: &Command) -> Reading<String> {
+        match self.base {
+            Some(base) if self.guards == Guards::Run && !self.changed => base.output(command),
+            _ => Ok(Known::Unknown(Why(format!("`{command}` then prints the same")))),
+        }
+    }
+}
