@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
 use baker::bake::AGENT;
 use recipes::bundle::{Contents, pack};
@@ -41,9 +40,8 @@ impl Host {
         fs::write(folder.join("recipe.yaml"), recipe)?;
         let loaded =
             Recipe::load(&folder, "probe").map_err(|problems| io::Error::other(problems.to_string()))?;
-        let used = RecipeUse { recipe: Arc::new(loaded), inputs: Map::new(), stage: 0 };
-        let contents =
-            Contents { mode: Mode::Live, uses: &[(used, "probe".into())], checks: &[], services: &[] };
+        let used = RecipeUse { recipe: loaded, inputs: Map::new(), stage: 0, at: None };
+        let contents = Contents { mode: Mode::Live, uses: &[used], checks: &[], services: &[] };
         let bundle = format!("/srv/bundles/{name}");
         for (path, bytes) in pack(&contents).map_err(io::Error::other)? {
             let path = self.disk().tree().join(bundle.trim_start_matches('/')).join(path);
