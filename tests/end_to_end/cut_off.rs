@@ -121,7 +121,7 @@ fn a_run_that_is_killed_at_any_call_leaves_old_or_new_files_and_the_next_finishe
                 assert!(is_whole || state == NEW_DIRECTORY, "{case}: {path} is neither old nor new: {state}");
             }
             assert_eq!(applied(&host, &new_bundle, &case)?, new, "{case}");
-            let left = host.run(&[AGENT, "plan", "--detailed-exitcode", "--run-guards", &new_bundle])?;
+            let left = host.run(&[AGENT, "plan", "--detailed-exitcode", &new_bundle])?;
             let left = (left.status.code(), String::from_utf8_lossy(&left.stdout).into_owned());
             assert_eq!(left.0, Some(0), "{case}: nothing is left: {}", left.1);
             assert_eq!(staged(&host)?, NOTHING, "{case}");

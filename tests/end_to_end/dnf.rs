@@ -66,7 +66,6 @@ const DISGUISE: &str = r#"resources:
 "#;
 
 const PACKAGES: &str = r#"resources:
-  - assert: { that: 'facts.os.family == "rhel"', message: the tree is disguised }
   - repository: { name: probe, uris: ["file:/srv/repository"], signed_by: /srv/repository/key.asc, exclude: [nothing-like-this] }
   - command:
       argv: [sh, -ec, 'rpm --install /srv/repository/probe-upgraded-1.0.rpm /srv/repository/probe-purged-1.0.rpm; echo changed > /etc/probe/probe-purged']

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
@@ -282,8 +282,36 @@ impl Tree {
             // Nothing leads out of `/`, and openat2 is not to be had everywhere (Linux 5.6, some seccomp filters).
             return open(path, flags | OFlag::O_CLOEXEC, Mode::empty());
         }
+        if self.resolve.contains(ResolveFlag::RESOLVE_NO_SYMLINKS) {
+            return self.open_without_links(path, flags | OFlag::O_CLOEXEC);
+        }
         let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(self.resolve);
         openat2(&self.directory, path, how)
+    }
+
+    /// Opens step by step, where openat2 may not be to be had, such as in a container.
+    fn open_without_links(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+        let mut names = Vec::new();
+        for component in path.components() {
+            match component {
+                Component::Normal(name) => names.push(name),
+                Component::RootDir | Component::CurDir => {}
+                Component::ParentDir | Component::Prefix(_) => return Err(Errno::EXDEV),
+            }
+        }
+        let Some((last, parents)) = names.split_last() else {
+            return openat(&self.directory, ".", flags, Mode::empty());
+        };
+        let mut directory: Option<OwnedFd> = None;
+        for name in parents {
+            let step = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let opened = openat(directory.as_ref().unwrap_or(&self.directory), *name, step, Mode::empty())?;
+            if fstat(&opened)?.st_mode & 0o170_000 == 0o120_000 {
+                return Err(Errno::ELOOP);
+            }
+            directory = Some(opened);
+        }
+        openat(directory.as_ref().unwrap_or(&self.directory), *last, flags | OFlag::O_NOFOLLOW, Mode::empty())
     }
 }
 
