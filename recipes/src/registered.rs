@@ -31,13 +31,13 @@ pub(crate) struct Unbuilt {
     pub(crate) kind: &'static Kind,
     pub(crate) fields: Node,
     pub(crate) recipe: Arc<Recipe>,
-    pub(crate) scope: Scope,
+    pub(crate) scope: Arc<Scope>,
     pub(crate) at: Location,
 }
 
 impl Unbuilt {
     fn build(&self, results: Json, masked: Json) -> Result<Box<dyn Resource>, Problem> {
-        let scope = self.scope.clone().with_masked(NAME, results, masked);
+        let scope = Scope::clone(&self.scope).with_masked(NAME, results, masked);
         build(self.kind, &self.fields, &self.recipe, &scope, &self.at)
     }
 
@@ -112,7 +112,7 @@ impl Queries {
         let templates = if names.is_empty() {
             Vec::new()
         } else {
-            recipe.templates().texts().flat_map(blocks).flat_map(|(_, block)| asked(block)).collect()
+            recipe.templates().texts().flat_map(asked_in).collect()
         };
         Self { names, before: BTreeMap::new(), templates }
     }
@@ -122,8 +122,7 @@ impl Queries {
         let mut asks = BTreeMap::new();
         let by_fields = texts(fields).into_iter().flat_map(|node| {
             let Value::String(text) = &node.value else { return Vec::new() };
-            let names = blocks(text).flat_map(|(_, block)| asked(block));
-            names.map(|name| (name, &node.at)).collect()
+            asked_in(text).into_iter().map(|name| (name, &node.at)).collect()
         });
         let is_template = ["template", "script"].contains(&kind.name);
         let of_template = if is_template { self.templates.as_slice() } else { &[] };
@@ -225,10 +224,7 @@ impl Deferred {
 /// Whether a problem is one of what stands in the place of a result: it is in a text that asks for one, or is
 /// about that very text.
 fn depends_on_result(problem: &Problem, resource: &Unbuilt) -> bool {
-    let asks = |node: &Node| match &node.value {
-        Value::String(text) => blocks(text).any(|(_, block)| !asked(block).is_empty()),
-        _ => false,
-    };
+    let asks = |node: &Node| matches!(&node.value, Value::String(text) if !asked_in(text).is_empty());
     problem.message().contains(LATER)
         || texts(&resource.fields).into_iter().any(|node| problem.location() == Some(&node.at) && asks(node))
 }
@@ -266,7 +262,7 @@ impl Resource for Deferred {
 pub(crate) fn refuse(node: &Node, of: &str, expressions: bool) -> Result<(), Problem> {
     let asks = |node: &&Node| match &node.value {
         Value::String(text) if expressions => !asked(text).is_empty(),
-        Value::String(text) => blocks(text).any(|(_, block)| !asked(block).is_empty()),
+        Value::String(text) => !asked_in(text).is_empty(),
         _ => false,
     };
     match texts(node).into_iter().find(asks) {
@@ -285,6 +281,15 @@ fn texts(node: &Node) -> Vec<&Node> {
         Value::Map(entries) => entries.iter().flat_map(|(_, value)| texts(value)).collect(),
         _ => vec![node],
     }
+}
+
+/// The names of the results that a text asks for where Tera reads it.
+fn asked_in(text: &str) -> Vec<String> {
+    // Few texts ask for any, and every text of a recipe comes by here.
+    if !text.contains(NAME) {
+        return Vec::new();
+    }
+    blocks(text).flat_map(|(_, block)| asked(block)).collect()
 }
 
 /// The names of the results that an expression asks for.

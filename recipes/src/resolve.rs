@@ -153,7 +153,7 @@ impl Resolver {
         let Some(scope) = problems.keep(with_vars(scope, &recipe.vars)) else {
             return problems.unless_any(());
         };
-        let mut part = Part { recipe, label: &label, scope, queries: Queries::of(recipe) };
+        let mut part = Part { recipe, label: &label, scope: Arc::new(scope), queries: Queries::of(recipe) };
         let mut own = Vec::new();
         for declaration in &recipe.on_error {
             own.extend(problems.keep(part.steps(declaration)).unwrap_or_default());
@@ -312,16 +312,16 @@ fn ordered(declarations: &[Declaration]) -> Result<Vec<&Declaration>, Problem> {
 struct Part<'a> {
     recipe: &'a Arc<Recipe>,
     label: &'a str,
-    scope: Scope,
+    scope: Arc<Scope>,
     queries: Queries,
 }
 
 impl Part<'_> {
     /// What a declaration is resolved with: nothing, one scope, or one for each element.
-    fn scopes(&self, declaration: &Declaration) -> Result<Vec<Scope>, Problems> {
+    fn scopes(&self, declaration: &Declaration) -> Result<Vec<Arc<Scope>>, Problems> {
         let mut scopes = Vec::new();
         match &declaration.for_each {
-            None => scopes.push(self.scope.clone()),
+            None => scopes.push(Arc::clone(&self.scope)),
             Some(for_each) => {
                 refuse(for_each, "`for_each`", false)?;
                 let items = elements(for_each, &self.scope)?;
@@ -331,7 +331,7 @@ impl Part<'_> {
                         None => item.clone(),
                         Some(masked) => masked.get(index).cloned().unwrap_or_else(|| MASK.into()),
                     };
-                    scopes.push(self.scope.clone().with_masked("item", item, mask));
+                    scopes.push(Arc::new(Scope::clone(&self.scope).with_masked("item", item, mask)));
                 }
             }
         }
@@ -352,14 +352,14 @@ impl Part<'_> {
         problems.unless_any(steps)
     }
 
-    fn step(&mut self, declaration: &Declaration, scope: &Scope) -> Result<Option<Step>, Problem> {
+    fn step(&mut self, declaration: &Declaration, scope: &Arc<Scope>) -> Result<Option<Step>, Problem> {
         let What::Resource { kind, fields } = &declaration.what else { return Ok(None) };
         let asks = self.queries.asked_by(kind, fields)?;
         let unbuilt = || Unbuilt {
             kind,
             fields: fields.clone(),
             recipe: Arc::clone(self.recipe),
-            scope: scope.clone(),
+            scope: Arc::clone(scope),
             at: declaration.at.clone(),
         };
         let resource: Box<dyn Resource> = match &declaration.register {

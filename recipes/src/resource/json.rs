@@ -8,11 +8,10 @@ use super::checkers::Validate;
 use super::edited::EditedFile;
 use super::fields::{AbsolutePath, State};
 use super::json_text::{Obstacle, edit};
-use super::keys::{KeyPath, given, has_no_keys, value_matches_state};
-use super::{Claim, Context, Fields, Resource};
+use super::keys::{KeyPath, NestedKey, given, value_matches_state};
+use super::{Context, Fields, Resource};
 use crate::error::Problem;
-use crate::op::Op;
-use crate::system::{Facts, PlanError};
+use crate::system::PlanError;
 
 /// One value in a JSON file that something else owns.
 ///
@@ -46,14 +45,6 @@ pub(super) struct JsonKey {
     state: State,
 }
 
-#[derive(Debug)]
-struct Resolved {
-    file: EditedFile,
-    key: KeyPath,
-    /// None if the key shall be absent.
-    value: Option<Json>,
-}
-
 impl Fields for JsonKey {
     const KIND: &'static str = "json";
 
@@ -65,43 +56,21 @@ impl Fields for JsonKey {
             validate: self.validate.map(|validate| validate.0),
             state: self.state,
         };
-        Ok(Box::new(Resolved { file, key: self.key, value: self.value }))
+        Ok(Box::new(NestedKey { file, key: self.key, value: self.value, edit: edited }))
     }
 }
 
-impl Resource for Resolved {
-    fn subject(&self) -> String {
-        format!("{}: {}", self.file.path, self.key)
-    }
-
-    fn claims(&self) -> Vec<Claim> {
-        vec![Claim::Key { path: self.file.path.as_path().to_owned(), keys: self.key.0.clone() }]
-    }
-
-    fn plan(&self, facts: &dyn Facts) -> Result<Vec<Op>, PlanError> {
-        self.file.plan(facts, |before| self.edit(before))
-    }
-}
-
-impl Resolved {
-    fn edit(&self, before: &str) -> Result<String, PlanError> {
-        let text = match (before.trim().is_empty(), &self.value) {
-            (true, None) => return Ok(before.to_owned()),
-            (true, Some(_)) => "{}\n",
-            (false, _) => before,
-        };
-        edit(text, &self.key.0, self.value.as_ref()).map_err(|obstacle| match obstacle {
-            Obstacle::Invalid(error) => self.file.impossible(&format!("is not valid JSON: {error}")),
-            Obstacle::NoObject { depth: 0, noun } => {
-                self.file.impossible(&format!("is {noun}, which has no key to set"))
-            }
-            Obstacle::NoObject { depth, noun } => has_no_keys(&self.file, &self.key.0[..depth], noun),
-            Obstacle::Twice { depth } => {
-                let key = self.key.0[..=depth].join(".");
-                self.file.impossible(&format!("has the key `{key}` more than once"))
-            }
-        })
-    }
+fn edited(wanted: &NestedKey, before: &str) -> Result<String, PlanError> {
+    let text = match (before.trim().is_empty(), &wanted.value) {
+        (true, None) => return Ok(before.to_owned()),
+        (true, Some(_)) => "{}\n",
+        (false, _) => before,
+    };
+    edit(text, &wanted.key.0, wanted.value.as_ref()).map_err(|obstacle| match obstacle {
+        Obstacle::Invalid(error) => wanted.file.impossible(&format!("is not valid JSON: {error}")),
+        Obstacle::NoObject { depth, noun } => wanted.has_no_keys(depth, noun),
+        Obstacle::Twice { depth } => wanted.is_there_twice(depth),
+    })
 }
 
 #[cfg(test)]

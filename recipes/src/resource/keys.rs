@@ -7,8 +7,10 @@ use serde_json::Value as Json;
 
 use super::edited::EditedFile;
 use super::fields::State;
+use super::{Claim, Resource};
 use crate::error::Problem;
-use crate::system::PlanError;
+use crate::op::Op;
+use crate::system::{Facts, PlanError};
 
 /// The keys that lead to a value, the outermost first: a string with dots, or a list where keys have dots.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,11 +77,50 @@ pub(super) fn value_matches_state(kind: &str, state: State, value: Option<&Json>
     }
 }
 
-/// What a key leads through has no keys itself.
-pub(super) fn has_no_keys(file: &EditedFile, keys: &[String], found: &str) -> PlanError {
-    PlanError::impossible(format!(
-        "`{}` in `{}` is {found}, which has no key to set",
-        keys.join("."),
-        file.path
-    ))
+/// One key of a file whose keys are nested, with its value.
+pub(super) struct NestedKey {
+    pub(super) file: EditedFile,
+    pub(super) key: KeyPath,
+    /// None if the key shall be absent.
+    pub(super) value: Option<Json>,
+    /// What becomes of the text of the file.
+    pub(super) edit: fn(&Self, &str) -> Result<String, PlanError>,
+}
+
+impl NestedKey {
+    /// What the first keys lead to, none of them to the file as a whole, has no keys itself.
+    pub(super) fn has_no_keys(&self, depth: usize, found: &str) -> PlanError {
+        let what = format!("is {found}, which has no key to set");
+        if depth == 0 {
+            return self.file.impossible(&what);
+        }
+        PlanError::impossible(format!("`{}` in `{}` {what}", self.key.0[..depth].join("."), self.file.path))
+    }
+
+    /// The key behind the first ones is there more than once.
+    pub(super) fn is_there_twice(&self, depth: usize) -> PlanError {
+        self.file.impossible(&format!("has the key `{}` more than once", self.key.0[..=depth].join(".")))
+    }
+}
+
+/// Two that are equal want the same.
+impl fmt::Debug for NestedKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, key, value, edit: _ } = self;
+        formatter.debug_tuple("NestedKey").field(file).field(key).field(value).finish()
+    }
+}
+
+impl Resource for NestedKey {
+    fn subject(&self) -> String {
+        format!("{}: {}", self.file.path, self.key)
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim::Key { path: self.file.path.as_path().to_owned(), keys: self.key.0.clone() }]
+    }
+
+    fn plan(&self, facts: &dyn Facts) -> Result<Vec<Op>, PlanError> {
+        self.file.plan(facts, |before| (self.edit)(self, before))
+    }
 }

@@ -8,12 +8,11 @@ use toml_edit::{Document, DocumentMut, InlineTable, Item, Table, TableLike, Valu
 use super::checkers::Validate;
 use super::edited::{EditedFile, comments_above, insert_at, line_end, lines_of};
 use super::fields::{AbsolutePath, State};
-use super::keys::{KeyPath, given, has_no_keys, value_matches_state};
+use super::keys::{KeyPath, NestedKey, given, value_matches_state};
 use super::toml_value::{is_same, noun, to_toml};
-use super::{Claim, Context, Fields, Resource};
+use super::{Context, Fields, Resource};
 use crate::error::Problem;
-use crate::op::Op;
-use crate::system::{Facts, PlanError};
+use crate::system::PlanError;
 
 /// One value in a TOML file that something else owns.
 ///
@@ -47,14 +46,6 @@ pub(super) struct TomlKey {
     state: State,
 }
 
-#[derive(Debug)]
-struct Resolved {
-    file: EditedFile,
-    key: KeyPath,
-    /// None if the key shall be absent.
-    value: Option<Json>,
-}
-
 impl Fields for TomlKey {
     const KIND: &'static str = "toml";
 
@@ -70,26 +61,12 @@ impl Fields for TomlKey {
             validate: self.validate.map(|validate| validate.0),
             state: self.state,
         };
-        Ok(Box::new(Resolved { file, key: self.key, value: self.value }))
+        Ok(Box::new(NestedKey { file, key: self.key, value: self.value, edit: NestedKey::edit_toml }))
     }
 }
 
-impl Resource for Resolved {
-    fn subject(&self) -> String {
-        format!("{}: {}", self.file.path, self.key)
-    }
-
-    fn claims(&self) -> Vec<Claim> {
-        vec![Claim::Key { path: self.file.path.as_path().to_owned(), keys: self.key.0.clone() }]
-    }
-
-    fn plan(&self, facts: &dyn Facts) -> Result<Vec<Op>, PlanError> {
-        self.file.plan(facts, |before| self.edit(before))
-    }
-}
-
-impl Resolved {
-    fn edit(&self, before: &str) -> Result<String, PlanError> {
+impl NestedKey {
+    fn edit_toml(&self, before: &str) -> Result<String, PlanError> {
         let document = Document::parse(before).map_err(|error| {
             let line = error.span().map_or(1, |span| before[..span.start].matches('\n').count() + 1);
             self.file.impossible(&format!("is not valid TOML: {} in line {line}", error.message()))
@@ -102,7 +79,7 @@ impl Resolved {
                 (Some(inner), _) => table = inner,
                 (None, None) => return Ok(before.to_owned()),
                 (None, Some(_)) => {
-                    return Err(has_no_keys(&self.file, &self.key.0[..=depth], noun(item)));
+                    return Err(self.has_no_keys(depth + 1, noun(item)));
                 }
             }
         }
@@ -395,17 +372,17 @@ mod tests {
                 validate: None,
                 state: State::Present,
             };
-            let resolved = Resolved { file, key, value };
-            let after = resolved.edit(&before).expect("edited");
+            let wanted = NestedKey { file, key, value, edit: NestedKey::edit_toml };
+            let after = wanted.edit_toml(&before).expect("edited");
             let document = after.parse::<DocumentMut>().expect("valid TOML");
-            let item = resolved.key.0.iter().try_fold(document.as_item(), |item, key| item.get(key));
-            match &resolved.value {
+            let item = wanted.key.0.iter().try_fold(document.as_item(), |item, key| item.get(key));
+            match &wanted.value {
                 Some(value) => prop_assert!(item.is_some_and(|item| is_same(item, value)), "{after}"),
                 None => prop_assert!(item.is_none(), "{after}"),
             }
-            prop_assert_eq!(resolved.edit(&after).expect("edited"), after.as_str());
+            prop_assert_eq!(wanted.edit_toml(&after).expect("edited"), after.as_str());
             // The line of the key itself, and of the table in `{ }` or the list that it is in, may change.
-            let own = resolved.key.0[0].as_str();
+            let own = wanted.key.0[0].as_str();
             let mut rest = after.lines();
             let is_other = |line: &&str| {
                 let key = line.split([' ', '.']).next().unwrap_or_default();

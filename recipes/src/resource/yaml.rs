@@ -6,12 +6,11 @@ use serde_json::Value as Json;
 
 use super::edited::EditedFile;
 use super::fields::{AbsolutePath, State};
-use super::keys::{KeyPath, given, has_no_keys, value_matches_state};
+use super::keys::{KeyPath, NestedKey, given, value_matches_state};
 use super::yaml_text::{Obstacle, edit};
-use super::{Claim, Context, Fields, Resource};
+use super::{Context, Fields, Resource};
 use crate::error::Problem;
-use crate::op::Op;
-use crate::system::{Facts, PlanError};
+use crate::system::PlanError;
 use crate::words::Words;
 
 /// One value in a YAML file that something else owns.
@@ -49,14 +48,6 @@ pub(super) struct YamlKey {
     state: State,
 }
 
-#[derive(Debug)]
-struct Resolved {
-    file: EditedFile,
-    key: KeyPath,
-    /// None if the key shall be absent.
-    value: Option<Json>,
-}
-
 impl Fields for YamlKey {
     const KIND: &'static str = "yaml";
 
@@ -68,61 +59,41 @@ impl Fields for YamlKey {
             validate: self.validate.map(|words| words.0),
             state: self.state,
         };
-        Ok(Box::new(Resolved { file, key: self.key, value: self.value }))
+        Ok(Box::new(NestedKey { file, key: self.key, value: self.value, edit: edited }))
     }
 }
 
-impl Resource for Resolved {
-    fn subject(&self) -> String {
-        format!("{}: {}", self.file.path, self.key)
-    }
-
-    fn claims(&self) -> Vec<Claim> {
-        vec![Claim::Key { path: self.file.path.as_path().to_owned(), keys: self.key.0.clone() }]
-    }
-
-    fn plan(&self, facts: &dyn Facts) -> Result<Vec<Op>, PlanError> {
-        self.file.plan(facts, |before| {
-            edit(before, &self.key.0, self.value.as_ref()).map_err(|obstacle| self.explain(obstacle))
-        })
-    }
+fn edited(wanted: &NestedKey, before: &str) -> Result<String, PlanError> {
+    edit(before, &wanted.key.0, wanted.value.as_ref()).map_err(|obstacle| explain(wanted, obstacle))
 }
 
-impl Resolved {
-    fn explain(&self, obstacle: Obstacle) -> PlanError {
-        let whole = "decide the whole file with a `file` or a `template`";
-        match obstacle {
-            Obstacle::Invalid(error) => {
-                let (what, line) = (error.info(), error.marker().line());
-                self.file.impossible(&format!("is not valid YAML: {what} in line {line}"))
-            }
-            Obstacle::Several => PlanError::impossible_but(
-                format!(
-                    "`{}` has several documents, and a `yaml` decides a key of a single one",
-                    self.file.path
-                ),
-                whole,
-            ),
-            Obstacle::NoMapping { depth: 0, noun } => {
-                self.file.impossible(&format!("is {noun}, which has no key to set"))
-            }
-            Obstacle::NoMapping { depth, noun } => has_no_keys(&self.file, &self.key.0[..depth], noun),
-            Obstacle::Twice { depth } => {
-                let key = self.key.0[..=depth].join(".");
-                self.file.impossible(&format!("has the key `{key}` more than once"))
-            }
-            Obstacle::Shared { depth, noun } => {
-                let what = match depth {
-                    0 => format!("`{}`", self.file.path),
-                    _ => format!("`{}` in `{}`", self.key.0[..depth].join("."), self.file.path),
-                };
-                PlanError::impossible_but(format!("{what} has {noun}, so it cannot be changed alone"), whole)
-            }
-            Obstacle::Unknown => PlanError::impossible_but(
-                format!("`{}` is written such that `{}` cannot be changed alone", self.file.path, self.key),
-                whole,
-            ),
+fn explain(wanted: &NestedKey, obstacle: Obstacle) -> PlanError {
+    let whole = "decide the whole file with a `file` or a `template`";
+    match obstacle {
+        Obstacle::Invalid(error) => {
+            let (what, line) = (error.info(), error.marker().line());
+            wanted.file.impossible(&format!("is not valid YAML: {what} in line {line}"))
         }
+        Obstacle::Several => PlanError::impossible_but(
+            format!(
+                "`{}` has several documents, and a `yaml` decides a key of a single one",
+                wanted.file.path
+            ),
+            whole,
+        ),
+        Obstacle::NoMapping { depth, noun } => wanted.has_no_keys(depth, noun),
+        Obstacle::Twice { depth } => wanted.is_there_twice(depth),
+        Obstacle::Shared { depth, noun } => {
+            let what = match depth {
+                0 => format!("`{}`", wanted.file.path),
+                _ => format!("`{}` in `{}`", wanted.key.0[..depth].join("."), wanted.file.path),
+            };
+            PlanError::impossible_but(format!("{what} has {noun}, so it cannot be changed alone"), whole)
+        }
+        Obstacle::Unknown => PlanError::impossible_but(
+            format!("`{}` is written such that `{}` cannot be changed alone", wanted.file.path, wanted.key),
+            whole,
+        ),
     }
 }
 

@@ -25,6 +25,7 @@ mod firewall;
 mod git;
 mod host;
 mod live;
+mod look;
 pub(crate) mod package;
 mod perform;
 mod process;
@@ -36,7 +37,9 @@ mod units;
 mod unpack;
 mod wait;
 
+use look::Question;
 pub use process::Interrupter;
+use process::Runner;
 use tree::Tree;
 
 #[cfg(test)]
@@ -50,7 +53,7 @@ pub struct Linux {
     environment: BTreeMap<String, String>,
     /// What reaches other hosts.
     fetch: Option<Box<dyn Fetch>>,
-    runner: process::Runner,
+    runner: Runner,
     caches: Caches,
     /// Whether package lists were refreshed in this run.
     lists_are_fresh: Cell<bool>,
@@ -90,7 +93,7 @@ impl Linux {
             host,
             environment: BTreeMap::new(),
             fetch: None,
-            runner: process::Runner::default(),
+            runner: Runner::default(),
             caches: Caches::default(),
             lists_are_fresh: Cell::new(false),
             // What an earlier run wrote, and was cut off before it told systemd, counts.
@@ -213,11 +216,6 @@ impl Linux {
         self.caches.outputs.take();
     }
 
-    /// Who changes the host anyway, or throws it away, trusts what only looks even if it cannot be held.
-    fn trusts_guards(&self) -> bool {
-        self.lock.is_some() || self.host.mode == Mode::Bake
-    }
-
     /// Forgets what may change by itself.
     fn forget_what_passes(&mut self) {
         self.caches.active_units.take();
@@ -329,7 +327,9 @@ impl Facts for Linux {
             } else if !state::has_fresh_lists(&self.tree).map_err(failed)? {
                 return Ok(Known::Unknown(Why("the repositories have newer packages".into())));
             }
-            let _ = self.caches.upgrades.set(manager.upgrades(self).map_err(failed)?);
+            let mut upgrades = manager.upgrades(self).map_err(failed)?;
+            upgrades.sort_by(|one, other| one.package.cmp(&other.package));
+            let _ = self.caches.upgrades.set(upgrades);
         }
         let upgrades = self.caches.upgrades.get_or_init(Vec::new);
         let meant = upgrades.iter().filter(|upgrade| which == Upgrades::All || upgrade.is_security);
@@ -385,46 +385,29 @@ impl Facts for Linux {
     }
 
     fn succeeds(&self, command: &Command) -> Reading<bool> {
-        let what = command.to_string();
-        let key = format!("{command:?}");
-        if let Some(answer) = self.caches.guards.borrow().get(&key) {
-            return Ok(Known::Yes(*answer));
-        }
-        let failed = |source| FactsError { what: format!("the answer of `{what}`"), source };
-        let unknown = || Ok(Known::Unknown(Why(format!("`{what}` succeeds"))));
-        let changes = self.lock.is_some();
-        if !self.tree.is_host() {
-            return if changes { Err(failed(io::ErrorKind::Unsupported.into())) } else { unknown() };
-        }
-        let at_home = self.at_home(command)?;
-        let answer = match self.runner.succeeds_held(&at_home).map_err(failed)? {
-            Some(answer) => answer,
-            None if self.trusts_guards() => self.runner.succeeds(&at_home).map_err(failed)?,
-            None => return unknown(),
-        };
-        self.caches.guards.borrow_mut().insert(key, answer);
-        Ok(Known::Yes(answer))
+        self.look(
+            command,
+            &self.caches.guards,
+            &Question {
+                what: format!("the answer of `{command}`"),
+                unknown: format!("`{command}` succeeds"),
+                held: Runner::succeeds_held,
+                trusted: Runner::succeeds,
+            },
+        )
     }
 
     fn output(&self, command: &Command) -> Reading<String> {
-        let key = format!("{command:?}");
-        if let Some(text) = self.caches.outputs.borrow().get(&key) {
-            return Ok(Known::Yes(text.clone()));
-        }
-        let failed = |source| FactsError { what: format!("what `{command}` prints"), source };
-        let unknown = || Ok(Known::Unknown(Why(format!("`{command}` then prints the same"))));
-        let changes = self.lock.is_some();
-        if !self.tree.is_host() {
-            return if changes { Err(failed(io::ErrorKind::Unsupported.into())) } else { unknown() };
-        }
-        let at_home = self.at_home(command)?;
-        let text = match self.runner.output_held(&at_home).map_err(failed)? {
-            Some(text) => text,
-            None if self.trusts_guards() => self.runner.output(&at_home).map_err(failed)?,
-            None => return unknown(),
-        };
-        self.caches.outputs.borrow_mut().insert(key, text.clone());
-        Ok(Known::Yes(text))
+        self.look(
+            command,
+            &self.caches.outputs,
+            &Question {
+                what: format!("what `{command}` prints"),
+                unknown: format!("`{command}` then prints the same"),
+                held: Runner::output_held,
+                trusted: Runner::output,
+            },
+        )
     }
 }
 

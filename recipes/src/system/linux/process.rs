@@ -113,11 +113,8 @@ impl Runner {
 
     /// Runs a program that only looks, where it cannot write. None if this host refuses such a place.
     pub(super) fn succeeds_held(&self, command: &Command) -> io::Result<Option<bool>> {
-        match start(command, read_only::spawn) {
-            Ok(started) => Ok(Some(self.wait(command, started, &mut |_| {})?.is_success(&[0]))),
-            Err(NotStarted::Refused) => Ok(None),
-            Err(NotStarted::Failed(error)) => Err(error),
-        }
+        let Some(started) = unless_refused(start(command, read_only::spawn))? else { return Ok(None) };
+        Ok(Some(self.wait(command, started, &mut |_| {})?.is_success(&[0])))
     }
 
     /// Runs a program that only looks, and is trusted to.
@@ -127,11 +124,7 @@ impl Runner {
 
     /// What a program that only looks prints, run where it cannot write. None if this host refuses such a place.
     pub(super) fn output_held(&self, command: &Command) -> io::Result<Option<String>> {
-        match self.output_of(command, read_only::spawn) {
-            Ok(text) => Ok(Some(text)),
-            Err(NotStarted::Refused) => Ok(None),
-            Err(NotStarted::Failed(error)) => Err(error),
-        }
+        unless_refused(self.output_of(command, read_only::spawn))
     }
 
     /// What a program prints that only looks, and is trusted to.
@@ -228,6 +221,15 @@ impl Runner {
             }
         }
         status.map(Outcome::Ended).ok_or_else(|| io::Error::other("it was lost"))
+    }
+}
+
+/// None where the host refuses a place in which nothing can be written.
+fn unless_refused<T>(result: Result<T, NotStarted>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(NotStarted::Refused) => Ok(None),
+        Err(NotStarted::Failed(error)) => Err(error),
     }
 }
 

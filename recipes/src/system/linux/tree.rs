@@ -22,8 +22,8 @@ use crate::system::EntryKind;
 pub(super) struct Tree {
     root: PathBuf,
     directory: OwnedFd,
-    /// How paths are resolved inside of it.
-    resolve: ResolveFlag,
+    /// Whether links are followed inside of it, or end the way.
+    follows_links: bool,
 }
 
 /// What is at a path, with numbers for owner and group.
@@ -44,14 +44,13 @@ impl Tree {
     pub(super) fn open(root: &Path) -> io::Result<Self> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = open(root, flags, Mode::empty())?;
-        Ok(Self { root: root.to_owned(), directory, resolve: ResolveFlag::RESOLVE_IN_ROOT })
+        Ok(Self { root: root.to_owned(), directory, follows_links: true })
     }
 
     /// A folder as a tree of its own, in which no link is followed.
     pub(super) fn folder(&self, path: &Path) -> io::Result<Self> {
         let directory = self.open_path(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
-        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS;
-        Ok(Self { root: self.outside(path), directory, resolve })
+        Ok(Self { root: self.outside(path), directory, follows_links: false })
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -282,10 +281,10 @@ impl Tree {
             // Nothing leads out of `/`, and openat2 is not to be had everywhere (Linux 5.6, some seccomp filters).
             return open(path, flags | OFlag::O_CLOEXEC, Mode::empty());
         }
-        if self.resolve.contains(ResolveFlag::RESOLVE_NO_SYMLINKS) {
+        if !self.follows_links {
             return self.open_without_links(path, flags | OFlag::O_CLOEXEC);
         }
-        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(self.resolve);
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
         openat2(&self.directory, path, how)
     }
 

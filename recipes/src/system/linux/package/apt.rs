@@ -20,9 +20,6 @@ const POLICY_TEXT: &str = "#!/bin/sh\n# Made by recipes while packages are insta
 const LOCK_LIMIT: Duration = Duration::from_mins(5);
 const LOCK_PAUSE: Duration = Duration::from_secs(1);
 
-/// A transaction that takes longer than this hangs.
-const LIMIT: Duration = Duration::from_mins(30);
-
 pub(super) struct Apt;
 
 impl Manager for Apt {
@@ -33,27 +30,20 @@ impl Manager for Apt {
 
     fn upgrades(&self, linux: &Linux) -> io::Result<Vec<Upgrade>> {
         let text = linux.runner.read(&simulation(linux, UPGRADE.map(str::to_owned)))?;
-        let mut upgrades: Vec<Upgrade> = parse_simulation(&text)
-            .into_iter()
-            .filter(|step| step.change.version.is_some())
-            .map(|Step { change, is_security }| Upgrade { package: change.name, is_security })
-            .collect();
-        upgrades.sort_by(|one, other| one.package.cmp(&other.package));
-        Ok(upgrades)
+        let steps = parse_simulation(&text).into_iter().filter(|step| step.change.version.is_some());
+        let upgrade = |Step { change, is_security }| Upgrade { package: change.name, is_security };
+        Ok(steps.map(upgrade).collect())
     }
 
-    fn transaction(
+    fn simulate_install(
         &self,
         linux: &Linux,
-        packages: &[PackageRequest],
-    ) -> io::Result<Option<Vec<PackageChange>>> {
-        let [(recommends, chosen)] = &grouped(packages)[..] else { return Ok(None) };
-        let known = linux.packages().map_err(io::Error::other)?;
-        match said(linux, &simulation(linux, install_arguments(known, chosen, *recommends))) {
-            (text, Ok(())) => Ok(Some(parse_simulation(&text).into_iter().map(|step| step.change).collect())),
-            (_, Err(PerformError::Program { .. })) => Ok(None),
-            (_, Err(error)) => Err(io::Error::other(error)),
-        }
+        packages: &[&PackageRequest],
+        recommends: bool,
+    ) -> Result<Vec<PackageChange>, PerformError> {
+        let arguments = install_arguments(linux.packages()?, packages, recommends);
+        let (text, result) = said(linux, &simulation(linux, arguments));
+        result.map(|()| parse_simulation(&text).into_iter().map(|step| step.change).collect())
     }
 
     fn package_file(&self, linux: &Linux, path: &Path) -> io::Result<Option<PackageFile>> {
@@ -72,12 +62,12 @@ impl Manager for Apt {
         }
     }
 
-    fn refresh(&self, linux: &Linux, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
-        if !linux.lists_are_fresh.get() {
-            update(linux, output)?;
-            linux.lists_are_fresh.set(true);
-        }
-        Ok(())
+    /// `DPkg::Lock::Timeout` is not for the lock of the lists (apt 2.6). Without this error mode apt-get ends with 0
+    /// although a list could not be had.
+    fn update_lists(&self, linux: &Linux, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
+        waiting_for_lock(linux, output, |output| {
+            apt_get(linux, &["-o", "APT::Update::Error-Mode=any", "update"], output)
+        })
     }
 
     fn install(
@@ -242,14 +232,6 @@ pub(super) fn parse_simulation(text: &str) -> Vec<Step> {
         .collect()
 }
 
-/// `DPkg::Lock::Timeout` is not for the lock of the lists (apt 2.6). Without this error mode apt-get ends with 0
-/// although a list could not be had.
-fn update(linux: &Linux, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
-    waiting_for_lock(linux, output, |output| {
-        apt_get(linux, &["-o", "APT::Update::Error-Mode=any", "update"], output)
-    })
-}
-
 /// Does something again as long as another package manager has a lock that it does not wait for itself.
 fn waiting_for_lock(
     linux: &Linux,
@@ -299,9 +281,9 @@ fn apt_get<S: AsRef<str>>(
     linux.runner.run(&command(linux, argv), output)
 }
 
+/// A program that asks nothing.
 fn command(linux: &Linux, argv: impl IntoIterator<Item = String>) -> Command {
-    let mut command = Command { timeout: LIMIT, ..Command::new(argv) };
-    command.environment.clone_from(&linux.environment);
+    let mut command = super::command(linux, argv);
     let quiet = [
         ("DEBIAN_FRONTEND", "noninteractive"),
         ("DEBIAN_PRIORITY", "critical"),

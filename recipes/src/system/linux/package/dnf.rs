@@ -1,20 +1,16 @@
-//! dnf: one transaction, no questions, and the versions that recipes name.
+//! dnf: one transaction, no questions, and the versions that recipes name. It waits for the lock of another one by
+//! itself, and so does rpm.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use super::{Manager, Packages, Upgrade, grouped, rpm, said};
-use crate::op::{Command, PackageRequest, Upgrades};
+use super::{Manager, Packages, Upgrade, command, grouped, rpm, said};
+use crate::op::{PackageRequest, Upgrades};
 use crate::system::linux::{Linux, failed};
 use crate::system::{EntryKind, PackageChange, PerformError};
 
 /// What the plugin versionlock keeps at a version, unless its settings say another file (versionlock(8)).
 const LOCKS: &str = "/etc/dnf/plugins/versionlock.list";
-
-/// A transaction that takes longer than this hangs. dnf waits for the lock of another one by itself, and so does
-/// rpm.
-const LIMIT: Duration = Duration::from_mins(30);
 
 pub(super) struct Dnf;
 
@@ -35,34 +31,22 @@ impl Manager for Dnf {
             return Ok(Vec::new());
         }
         let security = would(&["--nobest", "upgrade", "--security"])?;
-        let mut upgrades: Vec<Upgrade> = all
-            .into_iter()
-            .filter(|change| change.version.is_some())
-            .map(|change| Upgrade { is_security: security.contains(&change), package: change.name })
-            .collect();
-        upgrades.sort_by(|one, other| one.package.cmp(&other.package));
-        Ok(upgrades)
+        let changes = all.into_iter().filter(|change| change.version.is_some());
+        let upgrade = |change| Upgrade { is_security: security.contains(&change), package: change.name };
+        Ok(changes.map(upgrade).collect())
     }
 
-    fn transaction(
+    fn simulate_install(
         &self,
         linux: &Linux,
-        packages: &[PackageRequest],
-    ) -> io::Result<Option<Vec<PackageChange>>> {
-        let [(recommends, chosen)] = &grouped(packages)[..] else { return Ok(None) };
-        let known = linux.packages().map_err(io::Error::other)?;
-        match simulate(linux, install_arguments(known, chosen, *recommends).into_iter()) {
-            Err(PerformError::Program { .. }) => Ok(None),
-            other => other.map(Some).map_err(io::Error::other),
-        }
+        packages: &[&PackageRequest],
+        recommends: bool,
+    ) -> Result<Vec<PackageChange>, PerformError> {
+        simulate(linux, install_arguments(linux.packages()?, packages, recommends).into_iter())
     }
 
-    fn refresh(&self, linux: &Linux, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
-        if !linux.lists_are_fresh.get() {
-            dnf(linux, ["--refresh", "makecache"].map(str::to_owned), output)?;
-            linux.lists_are_fresh.set(true);
-        }
-        Ok(())
+    fn update_lists(&self, linux: &Linux, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
+        dnf(linux, ["--refresh", "makecache"].map(str::to_owned), output)
     }
 
     fn install(
@@ -212,12 +196,6 @@ fn dnf(
         "--setopt=*.skip_if_unavailable=False",
     ];
     linux.runner.run(&command(linux, options.map(str::to_owned).into_iter().chain(arguments)), output)
-}
-
-fn command(linux: &Linux, argv: impl IntoIterator<Item = String>) -> Command {
-    let mut command = Command { timeout: LIMIT, ..Command::new(argv) };
-    command.environment.clone_from(&linux.environment);
-    command
 }
 
 /// What dnf says when it was told to answer every question with no, which is an error to it as any other.

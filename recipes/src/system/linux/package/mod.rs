@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use super::{Linux, Tree};
 use crate::op::{Command, PackageRequest, Upgrades};
@@ -16,6 +17,9 @@ pub(crate) mod dpkg;
 mod rpm;
 mod sqlite;
 
+/// A transaction that takes longer than this hangs.
+const LIMIT: Duration = Duration::from_mins(30);
+
 /// A package manager, together with the database of what is installed.
 ///
 /// Nothing here asks a question, and each waits for the lock that another package manager holds.
@@ -23,16 +27,30 @@ pub(super) trait Manager {
     /// The packages of a host, or of a tree that is not booted.
     fn packages(&self, linux: &Linux) -> io::Result<Packages>;
 
-    /// Everything that an upgrade would do, as the package lists at hand say.
+    /// Everything that an upgrade would do, as the package lists at hand say, in any order.
     fn upgrades(&self, linux: &Linux) -> io::Result<Vec<Upgrade>>;
 
-    /// All that installing packages would come to, as the package lists at hand say; none if they do not know
-    /// of one of them, or if it would be two transactions. One process tells, which changes nothing.
+    /// All that installing packages would come to, as the package lists at hand say, which fails if they do not
+    /// know of one of them. One process tells, which changes nothing.
+    fn simulate_install(
+        &self,
+        linux: &Linux,
+        packages: &[&PackageRequest],
+        recommends: bool,
+    ) -> Result<Vec<PackageChange>, PerformError>;
+
+    /// The same; none if the package lists do not know of one of them, or if it would be two transactions.
     fn transaction(
         &self,
         linux: &Linux,
         packages: &[PackageRequest],
-    ) -> io::Result<Option<Vec<PackageChange>>>;
+    ) -> io::Result<Option<Vec<PackageChange>>> {
+        let [(recommends, chosen)] = &grouped(packages)[..] else { return Ok(None) };
+        match self.simulate_install(linux, chosen, *recommends) {
+            Err(PerformError::Program { .. }) => Ok(None),
+            other => other.map(Some).map_err(io::Error::other),
+        }
+    }
 
     /// What a package's file says of itself; none if there is none.
     fn package_file(&self, _linux: &Linux, _path: &Path) -> io::Result<Option<PackageFile>> {
@@ -44,8 +62,17 @@ pub(super) trait Manager {
         Ok(())
     }
 
+    /// Brings the package lists up to date.
+    fn update_lists(&self, linux: &Linux, output: &mut dyn FnMut(&str)) -> Result<(), PerformError>;
+
     /// Brings the package lists up to date, once a run.
-    fn refresh(&self, linux: &Linux, output: &mut dyn FnMut(&str)) -> Result<(), PerformError>;
+    fn refresh(&self, linux: &Linux, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
+        if !linux.lists_are_fresh.get() {
+            self.update_lists(linux, output)?;
+            linux.lists_are_fresh.set(true);
+        }
+        Ok(())
+    }
 
     /// Installs packages, or changes their version.
     fn install(
@@ -127,6 +154,11 @@ fn grouped(packages: &[PackageRequest]) -> Vec<(bool, Vec<&PackageRequest>)> {
     };
     let groups: [(bool, Vec<&PackageRequest>); 2] = [false, true].map(group);
     groups.into_iter().filter(|(_, chosen)| !chosen.is_empty()).collect()
+}
+
+/// A program of a package manager, which reaches the repositories as this host does.
+fn command(linux: &Linux, argv: impl IntoIterator<Item = String>) -> Command {
+    Command { timeout: LIMIT, environment: linux.environment.clone(), ..Command::new(argv) }
 }
 
 /// Runs a program for what it says, however it ends.
