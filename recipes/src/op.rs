@@ -305,7 +305,7 @@ pub struct Confirm {
 }
 
 /// The bytes of a file. Secret ones are never shown.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Content {
     bytes: Arc<[u8]>,
     secret: bool,
@@ -431,7 +431,7 @@ pub enum UnitAction {
 }
 
 /// A program to run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Command {
     /// The program and its arguments. No shell reads them.
     pub argv: Vec<String>,
@@ -452,7 +452,7 @@ pub struct Command {
 }
 
 /// What a program reads on its standard input. It is in memory only, under no name in a file system.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Input {
     /// Nothing.
     Nothing,

@@ -1,7 +1,7 @@
 //! Asking commands that only look.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::io;
 
 use super::Linux;
@@ -26,11 +26,10 @@ impl Linux {
     pub(super) fn look<T: Clone>(
         &self,
         command: &Command,
-        answers: &RefCell<BTreeMap<String, T>>,
+        answers: &RefCell<HashMap<Command, T>>,
         question: &Question<T>,
     ) -> Reading<T> {
-        let key = format!("{command:?}");
-        if let Some(answer) = answers.borrow().get(&key) {
+        if let Some(answer) = answers.borrow().get(command) {
             return Ok(Known::Yes(answer.clone()));
         }
         let failed = |source| FactsError { what: question.what.clone(), source };
@@ -45,7 +44,7 @@ impl Linux {
             None if self.trusts_guards() => (question.trusted)(&self.runner, &at_home).map_err(failed)?,
             None => return unknown(),
         };
-        answers.borrow_mut().insert(key, answer.clone());
+        answers.borrow_mut().insert(command.clone(), answer.clone());
         Ok(Known::Yes(answer))
     }
 

@@ -4,7 +4,7 @@
 //! root, symbolic links included, so that a link in a tree cannot lead out of it.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -72,10 +72,10 @@ struct Caches {
     digests: RefCell<BTreeMap<PathBuf, Option<String>>>,
     package_files: RefCell<BTreeMap<PathBuf, Option<PackageFile>>>,
     active_units: OnceCell<BTreeSet<String>>,
-    /// By everything about the command: another folder or user gives another answer.
-    guards: RefCell<BTreeMap<String, bool>>,
+    /// By everything about the command: another folder, user or input gives another answer.
+    guards: RefCell<HashMap<Command, bool>>,
     /// What registered commands print, until something changes.
-    outputs: RefCell<BTreeMap<String, String>>,
+    outputs: RefCell<HashMap<Command, String>>,
     /// By the file of rules and the table.
     firewalls: RefCell<BTreeMap<(PathBuf, String), bool>>,
 }

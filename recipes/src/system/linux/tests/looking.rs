@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::op::{Confirm, LoadFirewall};
+use crate::op::{Confirm, Input, LoadFirewall};
 
 #[test]
 fn what_a_command_prints_is_without_its_complaints_and_is_asked_for_once() {
@@ -42,4 +42,14 @@ fn a_firewall_that_nobody_would_take_back_is_not_loaded() {
         error,
         "cannot load a firewall: systemd does not run this host, so nothing would take it back if it locked this run out"
     );
+}
+
+#[test]
+fn commands_that_read_different_secrets_have_answers_of_their_own() {
+    let machine = Linux::open(Path::new("/"), Mode::Bake).expect("this host");
+    let answer = |secret: &str| {
+        let input = Input::Text(Content::new(secret).secret_if(true));
+        machine.output(&Command { input, ..Command::new(["cat"]) }).expect("it runs")
+    };
+    assert_eq!([answer("one"), answer("two")], ["one\n", "two\n"].map(|text| Known::Yes(text.to_owned())));
 }
