@@ -1,17 +1,16 @@
 //! The life of a bake, top to bottom.
 //!
 //! ```text
-//! preflight ─▶ source ─▶ launch ─▶ upload ─▶ apply ─▶ prove ─▶ check ─▶ seal ─▶ snapshot ─▶ publish
-//!     └───────────┴─────────┴─────────┴────────┴────────┴────────┴───────┴─────────┴──────────┴─▶ undo
+//! preflight ─▶ source ─▶ launch ─▶ upload ─▶ apply ─▶ prove ─▶ check ─▶ seal ─▶ snapshot ─▶ boot ─▶ publish
+//!     └───────────┴─────────┴─────────┴────────┴────────┴────────┴───────┴─────────┴─────────┴───────┴─▶ undo
 //! ```
 //!
 //! Whatever happens, the ledger is undone: after a failure, after Ctrl-C, and after a kill by `baker clean`.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
 use recipes::event::{Event as AgentEvent, Outcome};
@@ -23,11 +22,10 @@ use sha2::{Digest, Sha256};
 
 use crate::agent::Agent;
 use crate::failure::{Failure, failed};
-use crate::image::BakePlan;
-use crate::image::recorded;
-use crate::ledger::{Created, Ledger};
-use crate::manifest::{Archive, MANIFEST, Manifest, Package, ResourceCounts, SourceRecord, Timing, VERSION};
-use crate::platform::{Origin, Platform, Run, SealReport, Snapshot};
+use crate::image::{Architecture, BakePlan, recorded};
+use crate::ledger::Ledger;
+use crate::manifest::{Artifact, Manifest, Package, ResourceCounts, SourceRecord, Timing, VERSION};
+use crate::platform::{Kept, Platform, Run, SealReport, Undo};
 use crate::report::{Event, Report};
 use crate::session::{Ended, Input, Session};
 
@@ -62,13 +60,15 @@ pub enum Step {
     Seal,
     /// Keep what it became.
     Snapshot,
+    /// Launch a host from it and carry out the checks there.
+    Boot,
     /// Put the image where it is looked for.
     Publish,
 }
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Preflight,
         Self::Source,
         Self::Launch,
@@ -78,6 +78,7 @@ impl Step {
         Self::Check,
         Self::Seal,
         Self::Snapshot,
+        Self::Boot,
         Self::Publish,
     ];
 }
@@ -94,6 +95,7 @@ impl fmt::Display for Step {
             Self::Check => "check",
             Self::Seal => "seal",
             Self::Snapshot => "snapshot",
+            Self::Boot => "boot",
             Self::Publish => "publish",
         })
     }
@@ -101,20 +103,20 @@ impl fmt::Display for Step {
 
 /// What is baked, from what, and where it goes.
 #[derive(Debug)]
-pub struct Order<'a> {
+pub struct Order<'a, O> {
     /// The image.
     pub image: &'a BakePlan,
     /// What the builder starts from.
-    pub origin: Origin,
+    pub origin: O,
     /// The same, for the manifest.
     pub source: SourceRecord,
+    /// The processor of the builder.
+    pub arch: Architecture,
     /// The agent that goes into it.
     pub agent: &'a Agent,
     /// `sha256:` and the digest of everything that goes into it.
     pub input_digest: String,
-    /// The name of the platform.
-    pub platform_name: &'static str,
-    /// The folder that images are kept in.
+    /// The folder that images and their manifests are kept in.
     pub output: PathBuf,
 }
 
@@ -135,7 +137,7 @@ pub struct BakeError {
 /// Why there is no image. An older one of the same name is still there.
 pub async fn bake<P: Platform>(
     platform: &P,
-    order: &Order<'_>,
+    order: &Order<'_, P::Origin>,
     mut ledger: Ledger,
     report: &mut dyn Report,
     interrupted: impl Future<Output = ()>,
@@ -160,6 +162,7 @@ pub async fn bake<P: Platform>(
             image: manifest.name.clone(),
             path: order.output.join(&manifest.name).display().to_string(),
             digest: manifest.digest.clone(),
+            amis: manifest.amis.clone(),
         }),
         Err(error) => report.event(&Event::BakeFailed {
             image: order.image.name.clone(),
@@ -176,11 +179,7 @@ pub async fn bake<P: Platform>(
 ///
 /// # Errors
 /// How much is left; the ledger is kept for it.
-pub async fn undo<P: Platform>(
-    platform: &P,
-    mut ledger: Ledger,
-    report: &mut dyn Report,
-) -> Result<(), Failure> {
+pub async fn undo<P: Undo>(platform: &P, mut ledger: Ledger, report: &mut dyn Report) -> Result<(), Failure> {
     let mut left = 0;
     for (number, created) in ledger.remaining() {
         let error = platform.undo(&created).await.err().map(|failure| failure.message);
@@ -198,9 +197,9 @@ pub async fn undo<P: Platform>(
     ledger.close().map_err(failed("close the ledger"))
 }
 
-struct Bake<'a, P> {
+struct Bake<'a, P: Platform> {
     platform: &'a P,
-    order: &'a Order<'a>,
+    order: &'a Order<'a, P::Origin>,
     step: Option<Step>,
     timings: Vec<Timing>,
 }
@@ -210,19 +209,18 @@ impl<P: Platform> Bake<'_, P> {
         let (platform, order) = (self.platform, self.order);
         let mut run = Run { ledger, report };
 
-        self.step(Step::Preflight, &mut run, async |_| Ok(((), platform.preflight().await?))).await?;
-        let prepared =
-            self.step(Step::Source, &mut run, async |run| platform.prepare(&order.origin, run).await).await?;
-        let builder = self
-            .step(Step::Launch, &mut run, async |run| {
-                Ok((platform.launch(prepared, run).await?, "the builder is up".into()))
-            })
+        let checked =
+            self.step(Step::Preflight, &mut run, async |run| platform.preflight(order, run).await).await?;
+        let prepared = self
+            .step(Step::Source, &mut run, async |run| platform.prepare(checked, order, run).await)
             .await?;
+        let builder =
+            self.step(Step::Launch, &mut run, async |run| platform.launch(prepared, run).await).await?;
         let session = platform.session(&builder);
-        self.step(Step::Upload, &mut run, async |_| upload(&session, order).await).await?;
+        self.step(Step::Upload, &mut run, async |_| upload(&session, order.agent, order.image).await).await?;
         let resources = self.step(Step::Apply, &mut run, async |run| apply(&session, run).await).await?;
         self.step(Step::Prove, &mut run, async |_| prove(&session).await).await?;
-        self.step(Step::Check, &mut run, async |run| check(&session, order, run).await).await?;
+        self.step(Step::Check, &mut run, async |run| check(&session, order.image, run).await).await?;
         let sealed = self
             .step(Step::Seal, &mut run, async |run| {
                 let (sealed, report) = platform.seal(builder, run).await?;
@@ -230,13 +228,18 @@ impl<P: Platform> Bake<'_, P> {
                 Ok((sealed, result))
             })
             .await?;
-        let (folder, snapshot) = self
-            .step(Step::Snapshot, &mut run, async |run| snapshot(platform, sealed, order, run).await)
+        let kept = self
+            .step(Step::Snapshot, &mut run, async |run| platform.snapshot(sealed, order, run).await)
             .await?;
-        let manifest = self.manifest(run.ledger.run(), &snapshot, resources);
-        self.step(Step::Publish, &mut run, async |_| {
-            let place = publish(&manifest, &folder, order)?;
-            Ok(((), place.display().to_string()))
+        let mut manifest = self.manifest(run.ledger.run(), &kept, resources);
+        let image = kept.image;
+        self.step(Step::Boot, &mut run, async |run| match platform.boot(&image, order, run).await? {
+            Some(booted) => boot(&platform.session(&booted), order, run).await,
+            None => Ok(((), "not done on this platform".into())),
+        })
+        .await?;
+        self.step(Step::Publish, &mut run, async |run| {
+            Ok(((), platform.publish(image, &mut manifest, order, run).await?))
         })
         .await?;
         Ok(manifest)
@@ -260,20 +263,26 @@ impl<P: Platform> Bake<'_, P> {
         Ok(value)
     }
 
-    fn manifest(&self, run: &str, snapshot: &Snapshot, resources: ResourceCounts) -> Manifest {
+    fn manifest(&self, run: &str, kept: &Kept<P::Image>, resources: ResourceCounts) -> Manifest {
         let Order { image, .. } = self.order;
-        let packages = snapshot.packages.iter();
+        let (archive, digest, amis) = match &kept.artifact {
+            Artifact::Archive(archive, sha256) => {
+                (Some(archive.clone()), Some(format!("sha256:{sha256}")), Vec::new())
+            }
+            Artifact::Ami(ami) => (None, None, vec![ami.clone()]),
+        };
+        let packages = kept.packages.iter();
         let packages =
             packages.map(|(name, version)| Package { name: name.clone(), version: version.clone() });
         Manifest {
             version: VERSION,
             name: image.name.clone(),
             description: image.description.clone(),
-            digest: format!("sha256:{}", snapshot.sha256),
+            digest,
             input_digest: self.order.input_digest.clone(),
             created: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             run: run.to_owned(),
-            platform: self.order.platform_name.into(),
+            platform: P::NAME.into(),
             baker: env!("CARGO_PKG_VERSION").into(),
             agent: self.order.agent.sha256.clone(),
             source: self.order.source.clone(),
@@ -282,11 +291,8 @@ impl<P: Platform> Bake<'_, P> {
             boot: image.boot.as_deref().map(|boot| recorded(boot, &image.vendored)).unwrap_or_default(),
             resources,
             checks: image.checks.iter().map(ToString::to_string).collect(),
-            archive: Archive {
-                file: snapshot.archive.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-                bytes: snapshot.bytes,
-                unpacked_bytes: snapshot.unpacked_bytes,
-            },
+            archive,
+            amis,
             packages: packages.collect(),
             timings: self.timings.clone(),
         }
@@ -294,9 +300,9 @@ impl<P: Platform> Bake<'_, P> {
 }
 
 /// Sends the agent, the bundle, and what stays in the image for its boot.
-async fn upload(session: &impl Session, order: &Order<'_>) -> Result<((), String), Failure> {
-    let size = send(session, order.agent, &order.image.bundle()?).await?;
-    if let Some(boot) = order.image.boot_bundle()? {
+async fn upload(session: &impl Session, agent: &Agent, image: &BakePlan) -> Result<((), String), Failure> {
+    let size = send(session, agent, &image.bundle()?).await?;
+    if let Some(boot) = image.boot_bundle()? {
         let unpack =
             "rm -rf \"$1\"; mkdir -p -m 0755 \"$1\"; tar --extract --no-same-owner --directory \"$1\"";
         let boot = Input::Bytes(tar_of(&boot)?);
@@ -436,11 +442,7 @@ struct Seen {
     error: Option<String>,
 }
 
-async fn check(
-    session: &impl Session,
-    order: &Order<'_>,
-    run: &mut Run<'_>,
-) -> Result<((), String), Failure> {
+async fn check(session: &impl Session, image: &BakePlan, run: &mut Run<'_>) -> Result<((), String), Failure> {
     let (mut seen, mut wrong) = (0, Vec::new());
     let report = &mut *run.report;
     let mut line = |text: &str| {
@@ -458,7 +460,7 @@ async fn check(
             Failure::new(wrong.join("\n")).help("the builder was as the recipes say, and did not work")
         );
     }
-    if ended.code != Some(0) || seen != order.image.checks.len() {
+    if ended.code != Some(0) || seen != image.checks.len() {
         return Err(lost("carry out the checks", &ended));
     }
     Ok(((), format!("{seen} checks passed")))
@@ -473,45 +475,29 @@ fn no_leaks(report: &SealReport) -> Result<String, Failure> {
         .help("remove it in a recipe, or bring it at boot from Secrets Manager"))
 }
 
-async fn snapshot<P: Platform>(
-    platform: &P,
-    sealed: P::Sealed,
-    order: &Order<'_>,
+/// The image as a host of its own: nothing is left to change, and its checks pass there too. An image that is
+/// configured at boot does not serve before that, so its checks need user-data to boot with.
+async fn boot<O>(
+    session: &impl Session,
+    order: &Order<'_, O>,
     run: &mut Run<'_>,
-) -> Result<((PathBuf, Snapshot), String), Failure> {
-    fs::create_dir_all(&order.output).map_err(failed(format!("make `{}`", order.output.display())))?;
-    let folder = order.output.join(format!(".{}.{}", order.image.name, run.ledger.run()));
-    let absolute = std::path::absolute(&folder).map_err(failed("find the output folder"))?;
-    run.ledger.intend(Created::Path { path: absolute }).map_err(failed("write the ledger"))?;
-    fs::create_dir(&folder).map_err(failed(format!("make `{}`", folder.display())))?;
-    let snapshot = platform.snapshot(sealed, &folder, run).await?;
-    let result = format!(
-        "{} packed, {} unpacked, {} packages",
-        megabytes(snapshot.bytes),
-        megabytes(snapshot.unpacked_bytes),
-        snapshot.packages.len()
-    );
-    Ok(((folder, snapshot), result))
-}
-
-fn megabytes(bytes: u64) -> String {
-    format!("{} MB", bytes.div_ceil(1_000_000))
-}
-
-/// Puts the image in its place. An older one is there until the new one is, and goes with the ledger.
-fn publish(manifest: &Manifest, folder: &Path, order: &Order<'_>) -> Result<PathBuf, Failure> {
-    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-    let place = order.output.join(&order.image.name);
-    let what = format!("put the image into `{}`", place.display());
-    manifest.write(folder).map_err(failed(format!("write {MANIFEST}")))?;
-    let sync = |path: &Path| fs::File::open(path).and_then(|file| file.sync_all()).map_err(failed(&what));
-    for path in [&folder.join(MANIFEST), &folder.join(&manifest.archive.file), folder] {
-        sync(path)?;
+) -> Result<((), String), Failure> {
+    let image = order.image;
+    send(session, order.agent, &image.bundle()?).await?;
+    if image.boot.is_some() {
+        if image.test.is_none() {
+            let ((), proved) = prove(session).await?;
+            return Ok(((), format!("{proved}; its checks need `test: {{ user_data: FILE }}`")));
+        }
+        // Whoever started the run of this boot, this waits for it and ends as it does.
+        expect_done(session, &[AGENT, "run"], Input::Nothing, "boot the image with its test user-data")
+            .await?;
+        let ((), checked) = check(session, image, run).await?;
+        return Ok(((), format!("it came up with its test user-data, {checked}")));
     }
-    let flags = if place.exists() { RenameFlags::RENAME_EXCHANGE } else { RenameFlags::empty() };
-    renameat2(AT_FDCWD, folder, AT_FDCWD, &place, flags).map_err(failed(&what))?;
-    sync(&order.output)?;
-    Ok(place)
+    let ((), proved) = prove(session).await?;
+    let ((), checked) = check(session, image, run).await?;
+    Ok(((), format!("{proved}, {checked}")))
 }
 
 /// The files of a bundle as a tar. The same files are the same bytes.

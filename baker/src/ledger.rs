@@ -32,6 +32,13 @@ pub enum Created {
         /// Where.
         path: PathBuf,
     },
+    /// Everything of the run in a region of EC2 that only the bake needs. It has tags that say so.
+    Ec2 {
+        /// The region.
+        region: String,
+        /// The run, as the tags have it.
+        run: String,
+    },
 }
 
 impl std::fmt::Display for Created {
@@ -39,6 +46,7 @@ impl std::fmt::Display for Created {
         match self {
             Self::ControlGroup { name } => write!(formatter, "processes of {name}"),
             Self::Path { path } => write!(formatter, "{}", path.display()),
+            Self::Ec2 { region, run } => write!(formatter, "what {run} made in {region}"),
         }
     }
 }

@@ -27,8 +27,9 @@ pub struct Manifest {
     pub name: String,
     /// What it is for.
     pub description: String,
-    /// `sha256:` and the digest of its archive.
-    pub digest: String,
+    /// `sha256:` and the digest of its archive, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
     /// `sha256:` and the digest of everything that went into it.
     pub input_digest: String,
     /// When it was baked, as RFC 3339.
@@ -53,8 +54,12 @@ pub struct Manifest {
     pub resources: ResourceCounts,
     /// What was seen on the builder.
     pub checks: Vec<String>,
-    /// Its archive.
-    pub archive: Archive,
+    /// Its archive, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<Archive>,
+    /// Its AMIs, that of the region of the bake first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub amis: Vec<Ami>,
     /// The installed packages.
     pub packages: Vec<Package>,
     /// How long each step took.
@@ -62,11 +67,20 @@ pub struct Manifest {
 }
 
 /// What an image started from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum SourceRecord {
     /// The packages of a distribution.
     Local(LocalSource),
+    /// An AMI, whoever made it.
+    Ami {
+        /// The region that it is in.
+        region: String,
+        /// Its id.
+        id: String,
+        /// Its name.
+        name: String,
+    },
     /// Another image.
     Image {
         /// Its name.
@@ -96,6 +110,29 @@ pub struct Archive {
     pub bytes: u64,
     /// How much the tree takes when it is unpacked, in bytes.
     pub unpacked_bytes: u64,
+}
+
+/// An Amazon machine image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ami {
+    /// The region that it is in.
+    pub region: String,
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The snapshot that it is made of.
+    pub snapshot: String,
+}
+
+/// What an image is as a thing that can be launched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Artifact {
+    /// A tree in an archive, with the archive's SHA-256.
+    Archive(Archive, String),
+    /// An AMI.
+    Ami(Ami),
 }
 
 /// An installed package.
@@ -150,6 +187,21 @@ impl Manifest {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');
         fs::write(folder.join(MANIFEST), text)
+    }
+
+    /// Writes the manifest as a file of its own, whole or not at all.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_as(&self, path: &Path) -> io::Result<()> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(folder)?;
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        let partial = path.with_extension("json.part");
+        fs::write(&partial, text)?;
+        fs::File::open(&partial)?.sync_all()?;
+        fs::rename(&partial, path)
     }
 
     /// How old the image is.

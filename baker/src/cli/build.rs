@@ -2,20 +2,18 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::{
-    DONE, FAILED, Format, INTERRUPTED, ImageArguments, Interrupts, PlatformName, State, World, agent, fail,
-    fail_with,
+    DONE, FAILED, Format, INTERRUPTED, ImageArguments, Interrupts, On, PlatformName, State, World, agent,
+    fail, fail_with,
 };
-use crate::agent::Agent;
 use crate::bake::{BakeError, Order, bake, input_digest};
 use crate::failure::{Failure, failed};
 use crate::image::{BakePlan, Chain};
 use crate::ledger::Ledger;
-use crate::manifest::{Manifest, SourceRecord};
-use crate::platform::Origin;
+use crate::platform::{Existing, Platform};
 use crate::report::{Event, Human, Json, Report};
 
 /// Bake an image, and those it extends if they are missing or out of date
@@ -26,10 +24,9 @@ use crate::report::{Event, Human, Json, Report};
 pub(super) struct Build {
     #[command(flatten)]
     image: ImageArguments,
-    /// Where to bake it
-    #[arg(long, value_enum, default_value = "local")]
-    platform: PlatformName,
-    /// The folder that images are kept in
+    #[command(flatten)]
+    on: On,
+    /// The folder that images and their manifests are kept in
     #[arg(long, value_name = "DIR", default_value = "output")]
     output: PathBuf,
     /// The agent's binary; else the one beside this program
@@ -52,7 +49,19 @@ impl Build {
             Ok(chain) => chain,
             Err(problems) => return fail_with(&problems),
         };
-        let agent = match agent(self.agent.as_deref(), world) {
+        match self.on.platform {
+            PlatformName::Local => self.bake(&state.local(world, false), &chain, world, state).await,
+            PlatformName::Ec2 => match self.on.ec2().await {
+                Ok(ec2) => self.bake(&ec2, &chain, world, state).await,
+                Err(failure) => fail(&failure),
+            },
+        }
+    }
+
+    /// Bakes every image of a chain that is missing or out of date.
+    async fn bake<P: Platform>(&self, platform: &P, chain: &Chain, world: &World, state: &State) -> u8 {
+        let arch = self.on.platform.arch(&chain.source);
+        let agent = match agent(self.agent.as_deref(), world, arch) {
             Ok(agent) => agent,
             Err(failure) => return fail(&failure),
         };
@@ -64,58 +73,53 @@ impl Build {
             Format::Human => Box::new(Human::new(self.verbose)),
             Format::Json => Box::new(Json),
         };
-        let platform = match self.platform {
-            PlatformName::Local => state.local(world, false),
+        let (mut origin, mut source) = match platform.start(&chain.source).await {
+            Ok(start) => start,
+            Err(failure) => return fail(&failure),
         };
-        let mut before: Option<(Manifest, PathBuf)> = None;
+        let mut shown = String::new();
         let last = chain.images.len().saturating_sub(1);
         for (number, image) in chain.images.iter().enumerate() {
-            let order = match self.order(image, &chain, before.as_ref(), &agent) {
-                Ok(order) => order,
+            let input_digest = match input_digest(image, &source, &agent) {
+                Ok(digest) => digest,
                 Err(failure) => return fail(&failure),
             };
-            let folder = order.output.join(&image.name);
-            let forced = self.force && number == last;
-            if let Some(manifest) = up_to_date(&folder, &order, image).filter(|_| !forced) {
-                let path = folder.display().to_string();
-                report.event(&Event::UpToDate { image: image.name.clone(), path });
-                before = Some((manifest, folder));
-                continue;
-            }
-            let ledger = match begin(state, image) {
-                Ok(ledger) => ledger,
+            let output = self.output.clone();
+            let order = Order { image, origin, source, arch, agent: &agent, input_digest, output };
+            let existing = if self.force && number == last { Ok(None) } else { platform.find(&order).await };
+            let existing = match existing {
+                Ok(Some(existing)) => {
+                    let path = existing.shown.clone();
+                    report.event(&Event::UpToDate { image: image.name.clone(), path });
+                    existing
+                }
+                Ok(None) => match self.bake_one(platform, &order, state, &mut *report, &mut interrupts).await
+                {
+                    Ok(existing) => existing,
+                    Err(code) => return code,
+                },
                 Err(failure) => return fail(&failure),
             };
-            match bake(&platform, &order, ledger, &mut *report, interrupts.told()).await {
-                Ok(manifest) => before = Some((manifest, folder)),
-                Err(error) => return self.ended(&error),
-            }
+            (origin, source, shown) = (existing.origin, existing.record, existing.shown);
         }
-        if let (Some((_, folder)), Format::Human) = (&before, self.format) {
-            let _ = writeln!(io::stdout(), "{}", folder.display());
+        if self.format == Format::Human {
+            let _ = writeln!(io::stdout(), "{shown}");
         }
         DONE
     }
 
-    fn order<'a>(
+    async fn bake_one<P: Platform>(
         &self,
-        image: &'a BakePlan,
-        chain: &Chain,
-        before: Option<&(Manifest, PathBuf)>,
-        agent: &'a Agent,
-    ) -> Result<Order<'a>, Failure> {
-        let (origin, source) = match before {
-            None => (Origin::Release(chain.source.clone()), SourceRecord::Local(chain.source.clone())),
-            Some((manifest, folder)) => {
-                let archive = std::path::absolute(folder.join(&manifest.archive.file));
-                let source =
-                    SourceRecord::Image { name: manifest.name.clone(), digest: manifest.digest.clone() };
-                (Origin::Image(archive.map_err(failed("find the image it extends"))?), source)
-            }
-        };
-        let input_digest = input_digest(image, &source, agent)?;
-        let output = self.output.clone();
-        Ok(Order { image, origin, source, agent, input_digest, platform_name: "local", output })
+        platform: &P,
+        order: &Order<'_, P::Origin>,
+        state: &State,
+        report: &mut dyn Report,
+        interrupts: &mut Interrupts,
+    ) -> Result<Existing<P::Origin>, u8> {
+        let ledger = begin(state, order.image).map_err(|failure| fail(&failure))?;
+        let manifest = bake(platform, order, ledger, report, interrupts.told()).await;
+        let manifest = manifest.map_err(|error| self.ended(&error))?;
+        platform.existing(&manifest, order).await.map_err(|failure| fail(&failure))
     }
 
     fn ended(&self, error: &BakeError) -> u8 {
@@ -125,15 +129,6 @@ impl Build {
         }
         if error.interrupted { INTERRUPTED } else { FAILED }
     }
-}
-
-/// The image that is there already, if it was made of the same things and is young enough.
-fn up_to_date(folder: &Path, order: &Order<'_>, image: &BakePlan) -> Option<Manifest> {
-    let manifest = Manifest::read(folder).ok().flatten()?;
-    let is_same = manifest.input_digest == order.input_digest;
-    let is_young = manifest.age(SystemTime::now()).is_some_and(|age| age < image.max_age);
-    let is_there = folder.join(&manifest.archive.file).is_file();
-    (is_same && is_young && is_there).then_some(manifest)
 }
 
 /// The ledger of a new run. Its name sorts by time and names the image; it is a host name, too.

@@ -8,7 +8,8 @@ use recipes::system::{Facts as _, Host, Mode};
 
 use super::plan::on_builder;
 use super::{
-    DONE, Format, INTERRUPTED, ImageArguments, PlatformName, State, World, agent, fail, fail_with, variable,
+    DONE, Format, INTERRUPTED, ImageArguments, On, PlatformName, State, World, agent, fail, fail_with,
+    variable,
 };
 use crate::bake::facts_of_builder;
 use crate::failure::{Failure, failed};
@@ -31,9 +32,8 @@ pub(super) struct Facts {
     /// A folder of recipes, looked at before those beside the image and those that baker brings
     #[arg(long = "recipes", value_name = "DIR", requires = "image")]
     recipes: Vec<PathBuf>,
-    /// Where to launch the builder
-    #[arg(long, value_enum, default_value = "local")]
-    on: PlatformName,
+    #[command(flatten)]
+    on: On,
     /// The agent's binary; else the one beside this program
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
@@ -75,13 +75,24 @@ impl Facts {
 
     /// The facts of a builder; nothing if it was interrupted.
     async fn of_builder(&self, world: &World, state: &State, chain: &Chain) -> Result<Option<Host>, Failure> {
-        let agent = agent(self.agent.as_deref(), world)?;
-        let platform = match self.on {
-            PlatformName::Local => state.local(world, true),
-        };
-        on_builder(state, chain, &platform, &mut Human::new(false), async |session| {
-            facts_of_builder(session, &agent).await
-        })
-        .await
+        let arch = self.on.platform.arch(&chain.source);
+        let agent = agent(self.agent.as_deref(), world, arch)?;
+        let mut report = Human::new(false);
+        match self.on.platform {
+            PlatformName::Local => {
+                let local = state.local(world, true);
+                on_builder(state, chain, &agent, arch, &local, &mut report, async |session| {
+                    facts_of_builder(session, &agent).await
+                })
+                .await
+            }
+            PlatformName::Ec2 => {
+                let ec2 = self.on.ec2().await?;
+                on_builder(state, chain, &agent, arch, &ec2, &mut report, async |session| {
+                    facts_of_builder(session, &agent).await
+                })
+                .await
+            }
+        }
     }
 }

@@ -13,8 +13,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::agent::{Agent, AgentError};
 use crate::failure::{Failure, failed};
-use crate::image::Chain;
-use crate::platform::Local;
+use crate::image::{Architecture, Chain, Source};
+use crate::platform::{Ec2, Local};
 
 mod build;
 mod clean;
@@ -106,6 +106,36 @@ enum Format {
 enum PlatformName {
     /// A container on this machine.
     Local,
+    /// An instance on EC2, which becomes an AMI.
+    Ec2,
+}
+
+impl PlatformName {
+    /// The processor of its builders.
+    fn arch(self, source: &Source) -> Architecture {
+        match (self, &source.ec2) {
+            (Self::Ec2, Some(ec2)) => ec2.arch,
+            _ if std::env::consts::ARCH == "aarch64" => Architecture::Arm64,
+            _ => Architecture::X86_64,
+        }
+    }
+}
+
+/// Where a builder is launched.
+#[derive(Debug, clap::Args)]
+struct On {
+    /// Where to launch the builder
+    #[arg(long = "platform", alias = "on", value_enum, default_value = "local")]
+    platform: PlatformName,
+    /// The region of EC2 [default: that of `AWS_REGION` or of the profile]
+    #[arg(long, value_name = "REGION")]
+    region: Option<String>,
+}
+
+impl On {
+    async fn ec2(&self) -> Result<Ec2, Failure> {
+        Ec2::connect(self.region.as_deref()).await
+    }
 }
 
 /// An image definition and what it is read with.
@@ -138,9 +168,9 @@ impl ImageArguments {
 }
 
 /// The agent: the one given, else one beside this program.
-fn agent(given: Option<&Path>, world: &World) -> Result<Agent, Failure> {
+fn agent(given: Option<&Path>, world: &World, arch: Architecture) -> Result<Agent, Failure> {
     let beside = world.program.as_ref().and_then(|program| program.parent()).map(Path::to_owned);
-    let found = Agent::find(given, &beside.into_iter().collect::<Vec<_>>(), std::env::consts::ARCH);
+    let found = Agent::find(given, &beside.into_iter().collect::<Vec<_>>(), arch.of_linux());
     found.map_err(|error: AgentError| Failure::because("", &error).help(error.advice()))
 }
 

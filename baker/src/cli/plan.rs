@@ -10,13 +10,14 @@ use recipes::system::Mode;
 
 use super::build::begin;
 use super::{
-    CHANGES, DONE, Format, INTERRUPTED, ImageArguments, Interrupts, PlatformName, State, World, agent, fail,
-    fail_with,
+    CHANGES, DONE, Format, INTERRUPTED, ImageArguments, Interrupts, On, PlatformName, State, World, agent,
+    fail, fail_with,
 };
-use crate::bake::{plan_on_builder, undo};
+use crate::agent::Agent;
+use crate::bake::{Order, plan_on_builder, undo};
 use crate::failure::Failure;
-use crate::image::Chain;
-use crate::platform::{Origin, Platform, Run};
+use crate::image::{Architecture, Chain};
+use crate::platform::{Platform, Run};
 use crate::report::{Human, Report};
 
 /// Show what a bake would change, and change nothing
@@ -33,9 +34,8 @@ pub(super) struct Plan {
     /// No resource with one of these tags
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     skip_tags: Vec<String>,
-    /// Where to plan
-    #[arg(long, value_enum, default_value = "local")]
-    on: PlatformName,
+    #[command(flatten)]
+    on: On,
     /// The agent's binary; else the one beside this program
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
@@ -56,11 +56,16 @@ impl Plan {
             Ok(chain) => chain,
             Err(problems) => return fail_with(&problems),
         };
-        let platform = match self.on {
-            PlatformName::Local => state.local(world, true),
-        };
         let mut report = Human::new(self.verbose);
-        let result = self.plan(world, state, &chain, &platform, &mut report).await;
+        let result = match self.on.platform {
+            PlatformName::Local => {
+                self.plan(world, state, &chain, &state.local(world, true), &mut report).await
+            }
+            PlatformName::Ec2 => match self.on.ec2().await {
+                Ok(ec2) => self.plan(world, state, &chain, &ec2, &mut report).await,
+                Err(failure) => Err(failure),
+            },
+        };
         let plan = match result {
             Ok(Some(plan)) => plan,
             Ok(None) => return INTERRUPTED,
@@ -83,7 +88,8 @@ impl Plan {
         platform: &P,
         report: &mut dyn Report,
     ) -> Result<Option<Changes>, Failure> {
-        let agent = agent(self.agent.as_deref(), world)?;
+        let arch = self.on.platform.arch(&chain.source);
+        let agent = agent(self.agent.as_deref(), world, arch)?;
         let uses: Vec<RecipeUse> = chain.images.iter().flat_map(|image| image.recipes.clone()).collect();
         let contents = Contents { mode: Mode::Bake, uses: &uses, checks: &[], services: &[] };
         let bundle = bundle::pack(&contents)?;
@@ -91,7 +97,7 @@ impl Plan {
             |name: &str, tags: &[String]| (!tags.is_empty()).then(|| format!("--{name}={}", tags.join(",")));
         let selection = [option("tags", &self.tags), option("skip-tags", &self.skip_tags)];
         let selection: Vec<String> = selection.into_iter().flatten().collect();
-        on_builder(state, chain, platform, report, async |session| {
+        on_builder(state, chain, &agent, arch, platform, report, async |session| {
             plan_on_builder(session, &agent, &bundle, &selection).await
         })
         .await
@@ -103,19 +109,24 @@ impl Plan {
 pub(super) async fn on_builder<P: Platform, T>(
     state: &State,
     chain: &Chain,
+    agent: &Agent,
+    arch: Architecture,
     platform: &P,
     report: &mut dyn Report,
     look: impl AsyncFnOnce(&P::Session) -> Result<T, Failure>,
 ) -> Result<Option<T>, Failure> {
     let mut interrupts = Interrupts::listen()?;
     let image = chain.image().ok_or_else(|| Failure::new("there is no image"))?;
+    let (origin, source) = platform.start(&chain.source).await?;
+    let (input_digest, output) = (String::new(), PathBuf::new());
+    let order = Order { image, origin, source, arch, agent, input_digest, output };
     let mut ledger = begin(state, image)?;
     let result = tokio::select! {
         result = async {
-            platform.preflight().await?;
             let mut run = Run { ledger: &mut ledger, report: &mut *report };
-            let (prepared, _) = platform.prepare(&Origin::Release(chain.source.clone()), &mut run).await?;
-            let builder = platform.launch(prepared, &mut run).await?;
+            let (checked, _) = platform.preflight(&order, &mut run).await?;
+            let (prepared, _) = platform.prepare(checked, &order, &mut run).await?;
+            let (builder, _) = platform.launch(prepared, &mut run).await?;
             look(&platform.session(&builder)).await
         } => result.map(Some),
         () = interrupts.told() => Ok(None),

@@ -13,8 +13,11 @@ use recipes::load;
 use recipes::node::{Node, Value};
 use recipes::source::Location;
 use recipes::template::{Scope, render};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value as Json};
+
+use super::ec2::{BuilderSettings, PublishSettings};
+use super::source::{AmiSource, Source};
 
 /// An image that is older than this is baked again even if nothing was changed: its packages have aged.
 const DEFAULT_MAX_AGE: Duration = Duration::from_hours(24);
@@ -36,8 +39,28 @@ pub struct Definition {
     pub checks: Vec<Check>,
     /// How old the image may become before it is baked again.
     pub max_age: Duration,
+    /// What it is baked on; what the image that it extends says, if it does not.
+    pub builder: Option<BuilderSettings>,
+    /// How it is tested when it is baked.
+    pub test: Option<Test>,
+    /// Where it goes.
+    pub publish: PublishSettings,
     /// The values of its variables.
     pub variables: Map<String, Json>,
+}
+
+/// How a host that is booted from the image is tested, on platforms that boot one.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Test {
+    /// The file with the user-data that it boots with, from the folder of the definition.
+    pub user_data: PathBuf,
+    /// The text of that file.
+    #[serde(skip)]
+    pub text: String,
+    /// The name or ARN of the instance profile that it has; that of the builder if not said.
+    #[serde(default)]
+    pub instance_profile: Option<String>,
 }
 
 /// What an image starts from.
@@ -47,53 +70,6 @@ pub enum Start {
     Extends(String, Location),
     /// A source for each platform that it can be baked on.
     Source(Source),
-}
-
-/// Where an image comes from, for each platform.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Source {
-    /// For the local platform.
-    pub local: LocalSource,
-}
-
-/// A tree made of the packages of a distribution.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LocalSource {
-    /// The release of Debian.
-    pub suite: Suite,
-    /// Packages in the tree besides those that every builder needs.
-    #[serde(default)]
-    pub include: Vec<String>,
-}
-
-/// The releases of Debian that are known to work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Suite {
-    /// Debian 12.
-    Bookworm,
-    /// Debian 13.
-    Trixie,
-}
-
-impl Suite {
-    /// The name of the release.
-    pub fn codename(self) -> &'static str {
-        match self {
-            Self::Bookworm => "bookworm",
-            Self::Trixie => "trixie",
-        }
-    }
-
-    /// The number of the release, as `VERSION_ID` in os-release has it.
-    pub fn version(self) -> &'static str {
-        match self {
-            Self::Bookworm => "12",
-            Self::Trixie => "13",
-        }
-    }
 }
 
 /// Declared and not given a value.
@@ -106,8 +82,19 @@ struct Variable {
     default: Option<String>,
 }
 
-const FIELDS: [&str; 8] =
-    ["description", "extends", "source", "variables", "recipes", "boot", "checks", "max_age"];
+const FIELDS: [&str; 11] = [
+    "description",
+    "extends",
+    "source",
+    "variables",
+    "builder",
+    "recipes",
+    "boot",
+    "checks",
+    "max_age",
+    "test",
+    "publish",
+];
 
 impl Definition {
     /// Reads an image definition. `given` are the values of variables.
@@ -152,6 +139,9 @@ impl Definition {
                 .keep(field("max_age").map(from_node::<Span>).transpose())
                 .flatten()
                 .map_or(DEFAULT_MAX_AGE, |span| span.0),
+            builder: field("builder").and_then(|node| problems.keep(builder(node))),
+            test: field("test").and_then(|node| problems.keep(test(node, path))),
+            publish: problems.keep(field("publish").map(from_node).transpose()).flatten().unwrap_or_default(),
             variables,
         };
         problems.unless_any(definition)
@@ -213,7 +203,7 @@ fn start(root: &Node) -> Result<Start, Problem> {
         (Some(extends), None) => {
             Ok(Start::Extends(extends.as_str("the name of an image")?.to_owned(), extends.at.clone()))
         }
-        (None, Some(source)) => Ok(Start::Source(from_node(source)?)),
+        (None, Some(node)) => Ok(Start::Source(source(node)?)),
         (Some(_), Some(source)) => {
             Err(Problem::new("an image has `extends` or `source`, not both").at(&source.at))
         }
@@ -221,6 +211,63 @@ fn start(root: &Node) -> Result<Start, Problem> {
             .at(&root.at)
             .help("such as `source: { local: { suite: bookworm } }`")),
     }
+}
+
+fn source(node: &Node) -> Result<Source, Problem> {
+    let source: Source = from_node(node)?;
+    if source.local.is_none() && source.ec2.is_none() {
+        return Err(Problem::new("an image has to start from something: `source` is empty")
+            .at(&node.at)
+            .help("such as `source: { local: { suite: bookworm } }`"));
+    }
+    let Some(ec2) = &source.ec2 else { return Ok(source) };
+    let at = field(node, "ec2").unwrap_or(node);
+    if ec2.release.is_none() && source.local.is_none() {
+        return Err(Problem::new(
+            "the release in the AMI has to be said, so that recipes can be checked for it",
+        )
+        .at(&at.at)
+        .help("such as `release: bookworm`; `baker` looks whether it holds when the builder is up"));
+    }
+    one_ami(&ec2.ami).map_err(|why| Problem::new(why).at(&field(at, "ami").unwrap_or(at).at))?;
+    Ok(source)
+}
+
+/// An AMI has to be named in exactly one way, and by a name only together with who owns it.
+fn one_ami(ami: &AmiSource) -> Result<(), String> {
+    let AmiSource { id, parameter, name, owner, tags, .. } = ami;
+    let by_filter = name.is_some() || !tags.is_empty();
+    match (id.is_some(), parameter.is_some(), by_filter, owner) {
+        (true, false, false, None) | (false, true, false, None) | (false, false, true, Some(_)) => Ok(()),
+        (false, false, true, None) => {
+            Err("an AMI by name or tags needs its `owner`: anybody can give an AMI any name".into())
+        }
+        _ => Err("an AMI is named by `id`, by `parameter`, or by `owner` with `name` or `tags`".into()),
+    }
+}
+
+fn builder(node: &Node) -> Result<BuilderSettings, Problem> {
+    let settings: BuilderSettings = from_node(node)?;
+    let ssh = &settings.ec2.ssh;
+    if ssh.proxy_jump.is_some() && ssh.proxy_command.is_some() {
+        return Err(Problem::new("`ssh` has `proxy_jump` or `proxy_command`, not both").at(&node.at));
+    }
+    if settings.ec2.volume.kms_key.is_some() && !settings.ec2.volume.encrypted {
+        return Err(Problem::new("a volume with a `kms_key` is encrypted")
+            .at(&node.at)
+            .help("leave out `encrypted: false`"));
+    }
+    Ok(settings)
+}
+
+fn test(node: &Node, definition: &Path) -> Result<Test, Problem> {
+    let mut test: Test = from_node(node)?;
+    let file = definition.parent().unwrap_or(Path::new("")).join(&test.user_data);
+    test.text = std::fs::read_to_string(&file).map_err(|error| {
+        Problem::new(format!("failed to read `{}`: {error}", file.display()))
+            .at(&field(node, "user_data").unwrap_or(node).at)
+    })?;
+    Ok(test)
 }
 
 fn boot(node: &Node) -> Result<Vec<Wanted>, Problems> {
@@ -290,9 +337,9 @@ max_age: 7d
     fn what_is_not_valid_is_explained() {
         insta::assert_snapshot!(problems_of("recipes: []\n"), @"1:1: an image needs `extends` or `source`; such as `source: { local: { suite: bookworm } }`");
         insta::assert_snapshot!(problems_of(&format!("extends: base\n{SOURCE}")), @"2:9: an image has `extends` or `source`, not both");
-        insta::assert_snapshot!(problems_of(&format!("{SOURCE}recpies: []\n")), @"2:1: unknown field `recpies` in an image definition; did you mean `recipes`? valid are `description`, `extends`, `source`, `variables`, `recipes`, `boot`, `checks` and `max_age`");
+        insta::assert_snapshot!(problems_of(&format!("{SOURCE}recpies: []\n")), @"2:1: unknown field `recpies` in an image definition; did you mean `recipes`? valid are `description`, `extends`, `source`, `variables`, `builder`, `recipes`, `boot`, `checks`, `max_age`, `test` and `publish`");
         insta::assert_snapshot!(problems_of("source: { local: { suite: bullseye } }\n"), @"1:27: `bullseye` is not a valid value here; valid are `bookworm` and `trixie`");
-        insta::assert_snapshot!(problems_of("source: { docker: x }\n"), @"1:11: unknown field `docker`; valid is `local`");
+        insta::assert_snapshot!(problems_of("source: { docker: x }\n"), @"1:11: unknown field `docker`; valid are `local` and `ec2`");
         insta::assert_snapshot!(problems_of(&format!("{SOURCE}recipes: [ {{ a: {{}}, b: {{}} }} ]\n")), @"2:12: one element is one recipe, `name: { input: value }`; start another with `-`");
         insta::assert_snapshot!(problems_of(&format!("{SOURCE}recipes: [ 3 ]\nboot: [ x ]\nchecks: [ {{ ping: x }} ]\n")), @"
         2:12: expected the name of a recipe, or `name: { input: value }`, found the number `3`

@@ -1,8 +1,14 @@
 //! Image definitions: what was written, and what is resolved from it.
 
 mod definition;
+mod ec2;
 mod resolve;
+mod source;
 
-pub use definition::{Definition, LocalSource};
+pub use definition::{Definition, Test};
+pub use ec2::{
+    Address, BuilderSettings, Ec2Builder, Ec2Publish, PublishSettings, Ssh, SubnetChoice, Volume, VolumeType,
+};
 pub(crate) use resolve::recorded;
 pub use resolve::{BakePlan, Chain, Lookup};
+pub use source::{AmiSource, Architecture, Builder, Ec2Source, LocalSource, Release, Source, Suite};

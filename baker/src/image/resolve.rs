@@ -18,11 +18,13 @@ use recipes::recipe::Recipe;
 use recipes::resolve::{RecipeUse, resolve};
 use recipes::source::Location;
 use recipes::system::live::Live;
-use recipes::system::{Host, Mode, Os, PackageManager};
+use recipes::system::{Host, Mode};
 use recipes::template::Scope;
 use serde_json::{Map, Value as Json};
 
-use super::definition::{Definition, LocalSource, Start, Suite};
+use super::definition::{Definition, Start, Test};
+use super::ec2::{BuilderSettings, PublishSettings};
+use super::source::{Builder, Source};
 use crate::library;
 use crate::vendor::{self, Provenance, Vendored};
 
@@ -35,7 +37,7 @@ pub struct Chain {
     /// Each extends the one before it.
     pub images: Vec<BakePlan>,
     /// What the first one starts from.
-    pub source: LocalSource,
+    pub source: Source,
 }
 
 /// Everything about the bake of one image that is decided before it begins.
@@ -57,6 +59,12 @@ pub struct BakePlan {
     pub checks: Vec<Check>,
     /// How old the image may become before it is baked again.
     pub max_age: Duration,
+    /// What it is baked on.
+    pub builder: BuilderSettings,
+    /// How it is tested.
+    pub test: Option<Test>,
+    /// Where it goes.
+    pub publish: PublishSettings,
     /// Where the recipes of others among them came from, by where they were written.
     pub vendored: BTreeMap<String, Provenance>,
 }
@@ -178,7 +186,7 @@ impl Chain {
         while let Some(path) = next.take() {
             let definition = Definition::load(&path, given)?;
             match &definition.start {
-                Start::Source(found) => source = Some(found.local.clone()),
+                Start::Source(found) => source = Some(found.clone()),
                 Start::Extends(name, at) => {
                     let parent = Definition::beside(&path, name);
                     let around = name == &definition.name
@@ -201,11 +209,15 @@ impl Chain {
         let mut problems = Problems::new();
         let find = |name: &str| lookup.find(name);
         let mut loader = Loader::new(&find);
+        let builders = source.builders();
+        let mut settings = BuilderSettings::default();
         let images = definitions
             .into_iter()
             .enumerate()
-            .filter_map(|(stage, definition)| {
-                problems.keep(BakePlan::resolve(definition, stage, &lookup, &mut loader, source.suite))
+            .filter_map(|(stage, mut definition)| {
+                settings = definition.builder.take().unwrap_or_else(|| settings.clone());
+                definition.builder = Some(settings.clone());
+                problems.keep(BakePlan::resolve(definition, stage, &lookup, &mut loader, &builders))
             })
             .collect();
         problems.unless_any(Self { images, source })
@@ -223,7 +235,7 @@ impl BakePlan {
         stage: usize,
         lookup: &Lookup,
         loader: &mut Loader<'_>,
-        suite: Suite,
+        builders: &[Builder],
     ) -> Result<Self, Problems> {
         let mut problems = Problems::new();
         let mut found = |wanted: &[Wanted]| -> Vec<RecipeUse> {
@@ -231,16 +243,16 @@ impl BakePlan {
         };
         let mut recipes = found(&definition.recipes);
         let boot = definition.boot.as_deref().map(&mut found);
-        let bake = with_facts(&Scope::new(Map::new()), &host(suite, Mode::Bake));
-        // Which facts a live host will have is known, and not what they will be.
-        let live = host(suite, Mode::Live);
-        let ahead =
-            with_facts(&Scope::new(Map::new()), &Host { live: Some(Live::default()), ..live.clone() });
-        let live = with_facts(&Scope::new(Map::new()), &live);
+        let scope = |host: &Host| with_facts(&Scope::new(Map::new()), host);
         let mut services = Vec::new();
-        for used in boot.iter().flatten() {
-            problems.keep(check_ahead(used, &ahead));
-            services.extend(problems.keep(running_services(used, &live)).unwrap_or_default());
+        for builder in builders {
+            // Which facts a live host will have is known, and not what they will be.
+            let live = builder.host(Mode::Live);
+            let ahead = scope(&Host { live: Some(Live::default()), ..live.clone() });
+            for used in boot.iter().flatten() {
+                problems.keep(check_ahead(used, &ahead));
+                services.extend(problems.keep(running_services(used, &scope(&live))).unwrap_or_default());
+            }
         }
         services.sort();
         services.dedup();
@@ -248,7 +260,9 @@ impl BakePlan {
             recipes.extend(problems.keep(recipe_use(&agent_recipe(&services)?, stage, loader)));
         }
         problems.clone().unless_any(())?;
-        problems.keep(resolve(&recipes, &bake));
+        for builder in builders {
+            problems.keep(resolve(&recipes, &scope(&builder.host(Mode::Bake))));
+        }
         let all =
             recipes.iter().chain(boot.iter().flatten()).flat_map(|used| used.recipe.all().into_values());
         let vendored = all
@@ -266,6 +280,9 @@ impl BakePlan {
             services,
             checks: definition.checks,
             max_age: definition.max_age,
+            builder: definition.builder.unwrap_or_default(),
+            test: definition.test,
+            publish: definition.publish,
             vendored,
         })
     }
@@ -312,26 +329,6 @@ fn recipe_use(wanted: &Wanted, stage: usize, loader: &mut Loader<'_>) -> Result<
     let noun = format!("input of `{}`", recipe.name);
     let inputs = input::resolve(&recipe.inputs, &wanted.inputs, &wanted.at, &noun)?;
     Ok(RecipeUse { recipe, inputs, stage, at: Some(wanted.at.clone()) })
-}
-
-/// What the builder of a suite will be, as far as recipes may ask before it exists.
-fn host(suite: Suite, mode: Mode) -> Host {
-    Host {
-        os: Os {
-            name: format!("Debian GNU/Linux {} ({})", suite.version(), suite.codename()),
-            id: "debian".into(),
-            family: "debian".into(),
-            like: Vec::new(),
-            version: suite.version().into(),
-            codename: suite.codename().into(),
-        },
-        arch: std::env::consts::ARCH.into(),
-        container: true,
-        systemd: true,
-        package_manager: Some(PackageManager::Apt),
-        mode,
-        live: None,
-    }
 }
 
 /// Recipes as they are recorded: with where they came from, their inputs, and the recipes that they include.

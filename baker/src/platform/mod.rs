@@ -1,26 +1,24 @@
 //! Where images are baked: each platform can launch a builder, seal it, and keep what came of it.
 
+mod ec2;
 mod local;
 
 use std::future::Future;
-use std::path::{Path, PathBuf};
 
-pub use local::{Container, ControlGroup, GROUP_PREFIX, Local, Network, Settings, Watch};
+use serde::Deserialize;
 
+pub use ec2::{Ec2, Leftover};
+pub use local::{
+    Container, ControlGroup, GROUP_PREFIX, Local, Network, Origin as LocalOrigin, Settings, Watch,
+};
+
+use crate::bake::Order;
 use crate::failure::Failure;
-use crate::image::LocalSource;
+use crate::image::Source;
 use crate::ledger::{Created, Ledger};
+use crate::manifest::{Artifact, Manifest, SourceRecord};
 use crate::report::Report;
-use crate::session::Session;
-
-/// What a builder starts from.
-#[derive(Debug, Clone)]
-pub enum Origin {
-    /// The packages of a distribution.
-    Release(LocalSource),
-    /// The archive of an image.
-    Image(PathBuf),
-}
+use crate::session::{Ended, Session};
 
 /// What a step of a platform may use.
 pub struct Run<'a> {
@@ -30,19 +28,26 @@ pub struct Run<'a> {
     pub report: &'a mut dyn Report,
 }
 
-/// What came of a bake.
+/// What came of a bake, before anybody can find it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The archive.
-    pub archive: PathBuf,
-    /// Its SHA-256.
-    pub sha256: String,
-    /// How long it is.
-    pub bytes: u64,
-    /// How much the tree takes, unpacked.
-    pub unpacked_bytes: u64,
+pub struct Kept<T> {
+    /// What the platform knows it by.
+    pub image: T,
+    /// What the manifest says of it.
+    pub artifact: Artifact,
     /// The installed packages, each with its version.
     pub packages: Vec<(String, String)>,
+}
+
+/// An image that is there already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Existing<O> {
+    /// It as what another starts from.
+    pub origin: O,
+    /// The same, for a manifest.
+    pub record: SourceRecord,
+    /// What it is found by, for people and scripts.
+    pub shown: String,
 }
 
 /// What sealing came to.
@@ -54,25 +59,89 @@ pub struct SealReport {
     pub leaks: Vec<String>,
 }
 
+/// What `bootstrap-agent seal --format json` prints.
+#[derive(Deserialize)]
+struct SealOutput {
+    cleaned: Vec<String>,
+    findings: Vec<Finding>,
+}
+
+#[derive(Deserialize)]
+struct Finding {
+    path: String,
+    line: Option<usize>,
+    what: String,
+}
+
+impl SealReport {
+    /// Reads what the agent printed when it sealed a builder.
+    ///
+    /// # Errors
+    /// When it did not come to its end.
+    pub fn read(text: &str, ended: &Ended) -> Result<Self, Failure> {
+        let sealed: SealOutput = serde_json::from_str(text).map_err(|error| {
+            let how =
+                ended.code.map_or_else(|| "it was killed".into(), |code| format!("it ended with {code}"));
+            let why = format!("{error}; {how}\n{}\n{}", text.trim(), ended.error.trim());
+            Failure::new(format!("failed to seal the builder: {}", why.trim()))
+        })?;
+        let leak = |finding: &Finding| match finding.line {
+            Some(line) => format!("{} in {}:{line}", finding.what, finding.path),
+            None => format!("{} in {}", finding.what, finding.path),
+        };
+        Ok(Self { cleaned: sealed.cleaned.len(), leaks: sealed.findings.iter().map(leak).collect() })
+    }
+}
+
 /// A place where images are baked. A builder can only become a sealed one, and only a sealed one can be
 /// kept, so a bake in a wrong order does not compile.
-pub trait Platform {
+pub trait Platform: Undo {
+    /// What a builder starts from.
+    type Origin;
+    /// What is known of a bake before it begins.
+    type Checked;
     /// What a builder is launched from.
     type Prepared;
     /// A builder that runs.
     type Builder;
     /// A builder that was stopped and cleaned.
     type Sealed;
+    /// What a sealed builder became, which nobody can find yet.
+    type Image;
     /// How to talk to a builder.
     type Session: Session;
 
+    /// The name of the platform.
+    const NAME: &str;
+
+    /// What an image with this source starts from.
+    fn start(&self, source: &Source) -> impl Future<Output = Result<(Self::Origin, SourceRecord), Failure>>;
+
+    /// The image that is there already, was made of the same things and is young enough.
+    fn find(
+        &self,
+        order: &Order<'_, Self::Origin>,
+    ) -> impl Future<Output = Result<Option<Existing<Self::Origin>>, Failure>>;
+
+    /// The image that was just baked.
+    fn existing(
+        &self,
+        manifest: &Manifest,
+        order: &Order<'_, Self::Origin>,
+    ) -> impl Future<Output = Result<Existing<Self::Origin>, Failure>>;
+
     /// Looks whether everything is there that a bake needs; changes nothing.
-    fn preflight(&self) -> impl Future<Output = Result<String, Failure>>;
+    fn preflight(
+        &self,
+        order: &Order<'_, Self::Origin>,
+        run: &mut Run<'_>,
+    ) -> impl Future<Output = Result<(Self::Checked, String), Failure>>;
 
     /// Makes what the builder is launched from.
     fn prepare(
         &self,
-        origin: &Origin,
+        checked: Self::Checked,
+        order: &Order<'_, Self::Origin>,
         run: &mut Run<'_>,
     ) -> impl Future<Output = Result<(Self::Prepared, String), Failure>>;
 
@@ -81,7 +150,7 @@ pub trait Platform {
         &self,
         prepared: Self::Prepared,
         run: &mut Run<'_>,
-    ) -> impl Future<Output = Result<Self::Builder, Failure>>;
+    ) -> impl Future<Output = Result<(Self::Builder, String), Failure>>;
 
     /// How to talk to the builder.
     fn session(&self, builder: &Self::Builder) -> Self::Session;
@@ -93,14 +162,34 @@ pub trait Platform {
         run: &mut Run<'_>,
     ) -> impl Future<Output = Result<(Self::Sealed, SealReport), Failure>>;
 
-    /// Keeps what the builder became, in a folder.
+    /// Keeps what the builder became.
     fn snapshot(
         &self,
         sealed: Self::Sealed,
-        folder: &Path,
+        order: &Order<'_, Self::Origin>,
         run: &mut Run<'_>,
-    ) -> impl Future<Output = Result<Snapshot, Failure>>;
+    ) -> impl Future<Output = Result<(Kept<Self::Image>, String), Failure>>;
 
+    /// Launches a host from the image, to see whether it works; nothing where that cannot be done.
+    fn boot(
+        &self,
+        image: &Self::Image,
+        order: &Order<'_, Self::Origin>,
+        run: &mut Run<'_>,
+    ) -> impl Future<Output = Result<Option<Self::Builder>, Failure>>;
+
+    /// Puts the image where it is looked for, as one step that happens or does not.
+    fn publish(
+        &self,
+        image: Self::Image,
+        manifest: &mut Manifest,
+        order: &Order<'_, Self::Origin>,
+        run: &mut Run<'_>,
+    ) -> impl Future<Output = Result<String, Failure>>;
+}
+
+/// What can undo what a platform created.
+pub trait Undo {
     /// Makes sure that something does not exist any more.
     fn undo(&self, created: &Created) -> impl Future<Output = Result<(), Failure>>;
 }

@@ -10,6 +10,7 @@ pub use human::Human;
 pub use json::Json;
 
 use crate::bake::Step;
+use crate::manifest::Ami;
 
 /// One thing that happened. As JSON, one object a line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -77,8 +78,12 @@ pub enum Event {
         image: String,
         /// Where it is.
         path: String,
-        /// The digest of its archive.
-        digest: String,
+        /// The digest of its archive, if it is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<String>,
+        /// Its AMIs.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        amis: Vec<Ami>,
     },
     /// The bake failed. What it had created is undone.
     BakeFailed {

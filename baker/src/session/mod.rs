@@ -1,12 +1,14 @@
 //! How baker talks to a builder.
 
 mod local;
+mod ssh;
 
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 
 pub use local::LocalSession;
+pub use ssh::{Keys, Reach, SshSession};
 
 /// What a program on the builder reads as its input.
 #[derive(Debug, Clone)]

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use super::{DONE, FAILED, complain};
 use crate::report::Format;
-use crate::seal::{clean, scan};
+use crate::seal::{clean, quiet, scan};
 
 /// Make a host ready to become an image: remove what is only this host's, and look for leaks
 ///
-/// Logs, caches, identities, host keys and histories are removed, so the root has to be named. A private
+/// Logs, caches, identities, host keys and histories are removed, so the root has to be named. If it is that of this
+/// host, its timers and logs are stopped first. A private
 /// key, a credential or a password that is found afterwards makes this fail.
 #[derive(Debug, clap::Args)]
 pub(super) struct Seal {
@@ -23,6 +24,7 @@ pub(super) struct Seal {
 
 impl Seal {
     pub(super) fn run(self) -> u8 {
+        quiet::quiet(&self.root);
         let cleaned = match clean::clean(&self.root) {
             Ok(cleaned) => cleaned,
             Err(error) => {

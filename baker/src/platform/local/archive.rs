@@ -13,10 +13,21 @@ use sha2::{Digest, Sha256};
 use super::group::ControlGroup;
 use super::tools;
 use crate::failure::{Failure, failed};
-use crate::platform::{Run, Snapshot};
+use crate::manifest::Archive;
+use crate::platform::Run;
 
 /// The name of the archive in an image's folder.
 const ARCHIVE: &str = "rootfs.tar.zst";
+
+/// A packed tree.
+pub(super) struct Packed {
+    /// The archive.
+    pub(super) archive: Archive,
+    /// Its SHA-256.
+    pub(super) sha256: String,
+    /// The installed packages, each with its version.
+    pub(super) packages: Vec<(String, String)>,
+}
 
 /// Packs a tree into a folder.
 pub(super) async fn pack(
@@ -24,7 +35,7 @@ pub(super) async fn pack(
     folder: &Path,
     group: &ControlGroup,
     run: &mut Run<'_>,
-) -> Result<Snapshot, Failure> {
+) -> Result<Packed, Failure> {
     let archive = folder.join(ARCHIVE);
     let mut command = tools::command(group, "tar");
     // Sorted and with numbers only: the same tree is the same archive wherever it is packed.
@@ -50,7 +61,8 @@ pub(super) async fn pack(
         Ok((sha256, bytes, unpacked_bytes, packages.into_iter().collect()))
     });
     let (sha256, bytes, unpacked_bytes, packages) = read.await.map_err(failed("read the image"))??;
-    Ok(Snapshot { archive, sha256, bytes, unpacked_bytes, packages })
+    let archive = Archive { file: ARCHIVE.into(), bytes, unpacked_bytes };
+    Ok(Packed { archive, sha256, packages })
 }
 
 /// The SHA-256 of a file, and how long it is.

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde::Deserialize;
 use tokio::net::UnixDatagram;
 use tokio::process::Child;
 use tokio::time::timeout;
@@ -20,6 +19,7 @@ use super::network::{NAME_SERVER, Network};
 use super::tools;
 use crate::failure::{Failure, failed};
 use crate::platform::{Run, SealReport};
+use crate::session::Ended;
 
 /// How long a tree may take to boot.
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
@@ -235,20 +235,6 @@ fn with_console(mut failure: Failure, console: &Path) -> Failure {
     failure
 }
 
-/// What `bootstrap-agent seal --format json` prints.
-#[derive(Deserialize)]
-struct SealOutput {
-    cleaned: Vec<String>,
-    findings: Vec<Finding>,
-}
-
-#[derive(Deserialize)]
-struct Finding {
-    path: String,
-    line: Option<usize>,
-    what: String,
-}
-
 /// Cleans a tree that is not booted, from the inside, where no link leads out of it.
 pub(super) async fn seal(
     tree: &Path,
@@ -271,14 +257,7 @@ pub(super) async fn seal(
         .stderr(Stdio::piped());
     let ended = command.spawn().map_err(failed(what))?.wait_with_output().await.map_err(failed(what))?;
     let text = fs::read(&output).map_err(failed(what))?;
-    let sealed: SealOutput = serde_json::from_slice(&text).map_err(|error| {
-        let (said, complained) = (String::from_utf8_lossy(&text), String::from_utf8_lossy(&ended.stderr));
-        let why = format!("{error}; it ended with {}\n{}\n{}", ended.status, said.trim(), complained.trim());
-        Failure::new(format!("failed to {what}: {}", why.trim()))
-    })?;
-    let leak = |finding: &Finding| match finding.line {
-        Some(line) => format!("{} in {}:{line}", finding.what, finding.path),
-        None => format!("{} in {}", finding.what, finding.path),
-    };
-    Ok(SealReport { cleaned: sealed.cleaned.len(), leaks: sealed.findings.iter().map(leak).collect() })
+    let ended =
+        Ended { code: ended.status.code(), error: String::from_utf8_lossy(&ended.stderr).into_owned() };
+    SealReport::read(&String::from_utf8_lossy(&text), &ended)
 }

@@ -8,11 +8,11 @@ use recipes::op::hex;
 use sha2::{Digest, Sha256};
 
 use super::group::ControlGroup;
-use super::{Local, tools};
+use super::{Local, Origin, tools};
 use crate::failure::{Failure, failed};
 use crate::image::LocalSource;
 use crate::ledger::Created;
-use crate::platform::{Origin, Run};
+use crate::platform::Run;
 
 /// What every builder needs: to boot, to be told what to do, to fetch packages, and to have a network.
 const NEEDED: [&str; 6] = ["ca-certificates", "dbus", "iproute2", "systemd", "systemd-sysv", "udev"];

@@ -1,0 +1,490 @@
+//! EC2: an instance becomes an AMI.
+//!
+//! ```text
+//! security group ─▶ instance ─▶ (stopped) ─▶ snapshot ─▶ AMI ─▶ test instance ─▶ copies ─▶ kept ─▶ channel
+//! └────────────────────── each has, from its birth, the tag baker:temporary ───────────────┘
+//! ```
+//!
+//! The ledger has one line for each region: what has the tags of the run and `baker:temporary` goes. So there is no
+//! moment at which something exists that is written down nowhere, and with the ledger lost the tags are enough.
+
+mod address;
+mod call;
+mod image;
+mod launch;
+mod place;
+mod preflight;
+mod publish;
+mod source;
+mod tags;
+mod undo;
+mod user_data;
+mod wait;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use serde_json::Value as Json;
+
+use source::Ami as SourceAmi;
+pub use undo::Leftover;
+
+use self::call::{CallError, call};
+use self::launch::{Launch, Running};
+use self::place::Placement;
+use self::preflight::Wanted;
+use self::tags::Tags;
+use super::{Existing, Kept, Platform, Run, SealReport, Undo};
+use crate::bake::{AGENT, Order};
+use crate::failure::{Failure, failed};
+use crate::image::{Ec2Builder, Source};
+use crate::ledger::Created;
+use crate::manifest::{Ami, Artifact, Manifest, SourceRecord};
+use crate::session::{Input, Keys, Session, SshSession};
+
+/// How much longer than its builder what else a bake makes may be needed.
+const GRACE: Duration = Duration::from_hours(6);
+
+/// A region of an account.
+#[derive(Debug, Clone)]
+pub struct Ec2 {
+    sdk: SdkConfig,
+    ec2: aws_sdk_ec2::Client,
+    ssm: aws_sdk_ssm::Client,
+    sts: aws_sdk_sts::Client,
+    region: String,
+    memory: Rc<Memory>,
+}
+
+/// What this process knows that AWS may not tell yet.
+#[derive(Debug, Default)]
+struct Memory {
+    /// The ids of what was made.
+    made: RefCell<BTreeSet<String>>,
+    /// The ids of what was published: it stays, whatever its tags still seem to be.
+    kept: RefCell<BTreeSet<String>>,
+    /// Calls that make something and were not answered.
+    unanswered: Cell<u32>,
+}
+
+/// What is known of a bake before anything is made.
+#[derive(Debug)]
+pub struct Checked {
+    placement: Placement,
+    tags: Tags,
+    name: String,
+}
+
+/// A way in to a builder that does not exist yet.
+#[derive(Debug)]
+pub struct Prepared {
+    checked: Checked,
+    source: SourceAmi,
+    settings: Ec2Builder,
+    groups: Vec<String>,
+    keys: Keys,
+}
+
+/// An instance that answers.
+#[derive(Debug)]
+pub struct Builder {
+    running: Running,
+    session: SshSession,
+    prepared: Rc<Prepared>,
+}
+
+/// An instance that was cleaned and stopped.
+#[derive(Debug)]
+pub struct Sealed {
+    running: Running,
+    prepared: Rc<Prepared>,
+    packages: Vec<(String, String)>,
+}
+
+/// An AMI that is removed unless it is published.
+#[derive(Debug)]
+pub struct Image {
+    ami: Ami,
+    source: SourceAmi,
+    prepared: Rc<Prepared>,
+}
+
+impl Ec2 {
+    /// The region that was named, else the one that the environment or the profile names.
+    ///
+    /// # Errors
+    /// When none does.
+    pub async fn connect(region: Option<&str>) -> Result<Self, Failure> {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .retry_config(
+                RetryConfig::standard().with_max_attempts(8).with_max_backoff(Duration::from_secs(10)),
+            )
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(Duration::from_secs(5))
+                    .operation_attempt_timeout(Duration::from_mins(1))
+                    .build(),
+            );
+        if let Some(region) = region {
+            loader = loader.region(Region::new(region.to_owned()));
+        }
+        let sdk = loader.load().await;
+        let Some(region) = sdk.region().map(ToString::to_string) else {
+            return Err(Failure::new("it is not known in which region to bake")
+                .help("name it with `--region`, AWS_REGION, or `region` in the profile"));
+        };
+        Ok(Self::of(sdk, region, Rc::default()))
+    }
+
+    fn of(sdk: SdkConfig, region: String, memory: Rc<Memory>) -> Self {
+        Self {
+            ec2: aws_sdk_ec2::Client::new(&sdk),
+            ssm: aws_sdk_ssm::Client::new(&sdk),
+            sts: aws_sdk_sts::Client::new(&sdk),
+            sdk,
+            region,
+            memory,
+        }
+    }
+
+    /// The same account in another region.
+    #[must_use]
+    pub fn in_region(&self, region: &str) -> Self {
+        let sdk = self.sdk.to_builder().region(Region::new(region.to_owned())).build();
+        Self::of(sdk, region.to_owned(), Rc::clone(&self.memory))
+    }
+
+    /// The name of the region.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// Every region that the account has enabled.
+    ///
+    /// # Errors
+    /// When AWS does not tell.
+    pub async fn regions(&self) -> Result<Vec<String>, Failure> {
+        let answer = call("ec2:DescribeRegions", "the account", self.ec2.describe_regions().send()).await?;
+        Ok(answer.regions().iter().filter_map(|region| region.region_name().map(str::to_owned)).collect())
+    }
+
+    /// The ARN of whoever calls.
+    ///
+    /// # Errors
+    /// When the credentials are missing or not valid.
+    pub async fn identity(&self) -> Result<String, Failure> {
+        let answer =
+            call("sts:GetCallerIdentity", "these credentials", self.sts.get_caller_identity().send());
+        match answer.await {
+            Ok(identity) => Ok(identity.arn.unwrap_or_default()),
+            Err(error) if error.code.is_none() => Err(Failure::from(error).help(
+                "log in, or name a profile with AWS_PROFILE: baker finds credentials as the AWS CLI does",
+            )),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A call that makes something, whose answer is remembered: only an answer says that it was all.
+    async fn making<T>(
+        &self,
+        work: impl Future<Output = Result<T, CallError>>,
+        id: impl FnOnce(&T) -> Option<&str>,
+    ) -> Result<T, CallError> {
+        let unanswered = &self.memory.unanswered;
+        unanswered.set(unanswered.get() + 1);
+        let result = work.await;
+        if !result.as_ref().is_err_and(CallError::is_unknown) {
+            unanswered.set(unanswered.get() - 1);
+        }
+        if let Some(id) = result.as_ref().ok().and_then(id) {
+            self.memory.made.borrow_mut().insert(id.to_owned());
+        }
+        result
+    }
+
+    /// An error, with what AWS says of a missing permission only to whoever asks (`DecodeAuthorizationMessage`).
+    async fn explained(&self, error: CallError) -> Failure {
+        const ENCODED: &str = "Encoded authorization failure message:";
+        let Some((before, encoded)) = error.message.split_once(ENCODED) else { return error.into() };
+        let request = self.sts.decode_authorization_message().encoded_message(encoded.trim());
+        let decoded = request.send().await.ok().and_then(|answer| answer.decoded_message);
+        let decoded = decoded.and_then(|text| serde_json::from_str::<Json>(&text).ok());
+        let mut message = before.trim().to_owned();
+        if let Some(context) = decoded.as_ref().and_then(|decoded| decoded.get("context")) {
+            let field = |name: &str| context.get(name).and_then(Json::as_str).unwrap_or("?").to_owned();
+            message += &format!(" `{}` may not be done to `{}`", field("action"), field("resource"));
+        }
+        CallError { message, ..error }.into()
+    }
+
+    /// Launches an instance and waits until it answers.
+    async fn up(&self, launch: &Launch<'_>, keys: &Keys) -> Result<(Running, SshSession, String), Failure> {
+        let (id, candidate) = self.launch_anywhere(launch).await?;
+        let (running, session) = self.until_it_answers(&id, launch.settings, keys).await?;
+        let shown =
+            format!("{id}, {} in {}, at {}", candidate.instance_type, candidate.zone, running.address());
+        Ok((running, session, shown))
+    }
+}
+
+/// The AMI's name: the one that was asked for, else the image's with the time at which the run began.
+fn ami_name(order: &Order<'_, SourceAmi>, run: &str) -> String {
+    let name = order.image.publish.ec2.name.clone();
+    name.unwrap_or_else(|| format!("{}-{}", order.image.name, run.split('-').next().unwrap_or_default()))
+}
+
+impl Platform for Ec2 {
+    type Origin = SourceAmi;
+    type Checked = Checked;
+    type Prepared = Prepared;
+    type Builder = Builder;
+    type Sealed = Sealed;
+    type Image = Image;
+    type Session = SshSession;
+
+    const NAME: &str = "ec2";
+
+    async fn start(&self, source: &Source) -> Result<(SourceAmi, SourceRecord), Failure> {
+        let Some(ec2) = &source.ec2 else {
+            return Err(Failure::new("the image has no source for EC2").help(
+                "such as `source: { ec2: { ami: { owner: \"136693071363\", name: \"debian-12-amd64-*\", most_recent: true } } }`",
+            ));
+        };
+        let ami = self.resolve(&ec2.ami, ec2.arch).await?;
+        let record =
+            SourceRecord::Ami { region: self.region.clone(), id: ami.id.clone(), name: ami.name.clone() };
+        Ok((ami, record))
+    }
+
+    async fn find(&self, order: &Order<'_, SourceAmi>) -> Result<Option<Existing<SourceAmi>>, Failure> {
+        let image = order.image;
+        let Some((ami, created)) = self.made_of(&image.name, &order.input_digest).await? else {
+            return Ok(None);
+        };
+        let age =
+            humantime::parse_rfc3339(&created).ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+        if age.is_none_or(|age| age >= image.max_age) {
+            return Ok(None);
+        }
+        // A bake may have ended between the image and the channel.
+        if let Some(channel) = &image.publish.ec2.channel {
+            self.point(channel, &ami.id).await?;
+        }
+        self.as_origin(&ami, order).await.map(Some)
+    }
+
+    async fn existing(
+        &self,
+        manifest: &Manifest,
+        order: &Order<'_, SourceAmi>,
+    ) -> Result<Existing<SourceAmi>, Failure> {
+        let ami = manifest.amis.first().ok_or_else(|| Failure::new("the image has no AMI"))?;
+        self.as_origin(ami, order).await
+    }
+
+    async fn preflight(
+        &self,
+        order: &Order<'_, SourceAmi>,
+        run: &mut Run<'_>,
+    ) -> Result<(Checked, String), Failure> {
+        let settings = &order.image.builder.ec2;
+        let (owner, placement) = tokio::join!(self.identity(), self.place(settings, order.arch));
+        let (owner, placement) = (owner?, placement?);
+        let lifetime = settings.time_limit.0 + GRACE;
+        let tags = Tags::temporary(&settings.tags, run.ledger.run(), &order.image.name, &owner, lifetime);
+        let name = ami_name(order, run.ledger.run());
+        let wanted = Wanted {
+            image: order.image,
+            ami: &order.origin,
+            placement: &placement,
+            name: &name,
+            tags: &tags,
+        };
+        let result = self.foresee(&wanted).await?;
+        Ok((Checked { placement, tags, name }, result))
+    }
+
+    async fn prepare(
+        &self,
+        checked: Checked,
+        order: &Order<'_, SourceAmi>,
+        run: &mut Run<'_>,
+    ) -> Result<(Prepared, String), Failure> {
+        let settings = order.image.builder.ec2.clone();
+        let name = run.ledger.run().to_owned();
+        let keys = Self::keys(run.ledger.folder()).await?;
+        let created = Created::Ec2 { region: self.region.clone(), run: name.clone() };
+        run.ledger.intend(created).map_err(failed("write the ledger"))?;
+        let groups = match settings.security_groups.as_slice() {
+            [] => vec![self.admit(&name, &checked.placement.vpc, &settings, &checked.tags).await?],
+            groups => groups.to_vec(),
+        };
+        let shown = format!("{} ({})", order.origin.id, order.origin.name);
+        Ok((Prepared { checked, source: order.origin.clone(), settings, groups, keys }, shown))
+    }
+
+    async fn launch(&self, prepared: Prepared, run: &mut Run<'_>) -> Result<(Builder, String), Failure> {
+        let user_data = prepared.user_data()?;
+        let launch = Launch {
+            ami: &prepared.source,
+            placement: &prepared.checked.placement,
+            settings: &prepared.settings,
+            groups: &prepared.groups,
+            user_data: &user_data,
+            tags: &prepared.checked.tags,
+            token: run.ledger.run(),
+        };
+        let (running, session, shown) = self.up(&launch, &prepared.keys).await?;
+        Ok((Builder { running, session, prepared: Rc::new(prepared) }, shown))
+    }
+
+    fn session(&self, builder: &Builder) -> SshSession {
+        builder.session.clone()
+    }
+
+    async fn seal(&self, builder: Builder, _: &mut Run<'_>) -> Result<(Sealed, SealReport), Failure> {
+        let Builder { running, session, prepared } = builder;
+        let packages = packages(&session).await?;
+        let mut text = String::new();
+        // What is on the disk when it is clean is what the volume has: nothing shuts down in order after this.
+        let argv = ["sh", "-c", "\"$1\" seal --root=/ --format=json; code=$?; sync; exit $code", "sh", AGENT];
+        let ended = session.run(&argv, Input::Nothing, &mut |line| text += line).await;
+        let report = SealReport::read(&text, &ended.map_err(failed("seal the builder"))?)?;
+        if report.leaks.is_empty() {
+            self.stop(&running.id).await?;
+        }
+        Ok((Sealed { running, prepared, packages }, report))
+    }
+
+    async fn snapshot(
+        &self,
+        sealed: Sealed,
+        order: &Order<'_, SourceAmi>,
+        run: &mut Run<'_>,
+    ) -> Result<(Kept<Image>, String), Failure> {
+        let Sealed { running, prepared, packages } = sealed;
+        let name = &prepared.checked.name;
+        let mut wanted = order.image.publish.ec2.tags.clone();
+        wanted.insert(tags::INPUT_DIGEST.into(), order.input_digest.clone());
+        wanted.insert("Name".into(), name.clone());
+        let tags = prepared.checked.tags.with(wanted);
+        let snapshot = self.snapshot_of(&running.volume, run.ledger.run(), &tags).await?;
+        let (source, volume) = (&prepared.source, &prepared.settings.volume);
+        let id = self.register(name, &order.image.description, source, &snapshot, volume, &tags).await?;
+        let shown = format!("{id} ({name}) of {snapshot}, {} packages", packages.len());
+        let ami = Ami { region: self.region.clone(), id: id.clone(), name: name.clone(), snapshot };
+        let source = SourceAmi { id, name: name.clone(), ..source.clone() };
+        let artifact = Artifact::Ami(ami.clone());
+        Ok((Kept { image: Image { ami, source, prepared }, artifact, packages }, shown))
+    }
+
+    async fn boot(
+        &self,
+        image: &Image,
+        order: &Order<'_, SourceAmi>,
+        run: &mut Run<'_>,
+    ) -> Result<Option<Builder>, Failure> {
+        let prepared = &image.prepared;
+        let token = format!("{}-boot", run.ledger.run());
+        let mut user_data = prepared.user_data()?;
+        let mut settings = prepared.settings.clone();
+        if let Some(test) = &order.image.test {
+            user_data = user_data::with_other(&user_data, &test.text);
+            settings.instance_profile = test.instance_profile.clone().or(settings.instance_profile);
+        }
+        let launch = Launch {
+            ami: &image.source,
+            placement: &prepared.checked.placement,
+            settings: &settings,
+            groups: &prepared.groups,
+            user_data: &user_data,
+            tags: &prepared.checked.tags,
+            token: &token,
+        };
+        let (running, session, _) = self.up(&launch, &prepared.keys).await?;
+        Ok(Some(Builder { running, session, prepared: Rc::clone(prepared) }))
+    }
+
+    async fn publish(
+        &self,
+        image: Image,
+        manifest: &mut Manifest,
+        order: &Order<'_, SourceAmi>,
+        run: &mut Run<'_>,
+    ) -> Result<String, Failure> {
+        let Image { ami, prepared, .. } = image;
+        let settings = &order.image.publish.ec2;
+        let mut wanted = settings.tags.clone();
+        wanted.insert(tags::INPUT_DIGEST.into(), order.input_digest.clone());
+        wanted.insert("Name".into(), ami.name.clone());
+        let tags = prepared.checked.tags.with(wanted);
+        let volume = &prepared.settings.volume;
+        manifest.amis = self.publish_everywhere(&ami, volume, settings, &tags, run).await?;
+        manifest.write_as(&place(order)).map_err(failed(format!("write `{}`", place(order).display())))?;
+        let amis: Vec<String> =
+            manifest.amis.iter().map(|ami| format!("{} in {}", ami.id, ami.region)).collect();
+        Ok(amis.join(", "))
+    }
+}
+
+impl Undo for Ec2 {
+    async fn undo(&self, created: &Created) -> Result<(), Failure> {
+        match created {
+            Created::Ec2 { region, run } => self.in_region(region).undo_run(run).await,
+            Created::Path { .. } | Created::ControlGroup { .. } => {
+                Err(Failure::new("it is on the machine of a local bake"))
+            }
+        }
+    }
+}
+
+impl Ec2 {
+    /// An image of ours as the source of another.
+    async fn as_origin(
+        &self,
+        ami: &Ami,
+        order: &Order<'_, SourceAmi>,
+    ) -> Result<Existing<SourceAmi>, Failure> {
+        let id = crate::image::AmiSource { id: Some(ami.id.clone()), ..Default::default() };
+        let origin = self.resolve(&id, order.arch).await?;
+        let record =
+            SourceRecord::Ami { region: self.region.clone(), id: ami.id.clone(), name: ami.name.clone() };
+        Ok(Existing { origin, record, shown: ami.id.clone() })
+    }
+}
+
+impl Prepared {
+    fn user_data(&self) -> Result<String, Failure> {
+        let what = "read the keys of the run";
+        let (host, authorized) =
+            (self.keys.host().map_err(failed(what))?, self.keys.authorized().map_err(failed(what))?);
+        Ok(user_data::cloud_config(&host, &authorized, self.settings.ssh.port, self.settings.time_limit.0))
+    }
+}
+
+/// Where the manifest of an image on EC2 is.
+fn place(order: &Order<'_, SourceAmi>) -> PathBuf {
+    order.output.join(format!("{}.ec2.json", order.image.name))
+}
+
+/// The packages that are installed on a builder.
+async fn packages(session: &SshSession) -> Result<Vec<(String, String)>, Failure> {
+    let list = "if command -v dpkg-query >/dev/null; then dpkg-query --show --showformat='${db:Status-Abbrev}${Package} ${Version}\\n' | sed -n 's/^ii //p'; \
+                else rpm --query --all --queryformat '%{NAME} %{EVR}\\n' | sort; fi";
+    let mut packages = Vec::new();
+    let mut line = |line: &str| {
+        packages.extend(line.split_once(' ').map(|(name, version)| (name.to_owned(), version.to_owned())));
+    };
+    let ended = session.run(&["sh", "-c", list], Input::Nothing, &mut line).await;
+    match ended.map_err(failed("list the packages"))? {
+        ended if ended.code == Some(0) => Ok(packages),
+        ended => Err(Failure::new(format!("failed to list the packages: {}", ended.error.trim()))),
+    }
+}
