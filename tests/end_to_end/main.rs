@@ -16,6 +16,7 @@ mod kinds;
 mod language;
 mod library;
 mod reboot;
+mod test_cloud;
 mod vendor;
 
 /// What a test comes to. It ends with the first thing that goes wrong.

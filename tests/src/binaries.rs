@@ -34,6 +34,14 @@ pub fn moto_server() -> io::Result<PathBuf> {
     there(project().join(".venv/bin/moto_server"))
 }
 
+/// `python`, in the same environment.
+///
+/// # Errors
+/// When it is not there.
+pub fn python() -> io::Result<PathBuf> {
+    there(project().join(".venv/bin/python"))
+}
+
 /// Which programs are tested: another one bakes other images.
 ///
 /// # Errors
@@ -43,6 +51,13 @@ pub fn version() -> io::Result<String> {
     fs::read(baker()?)?.hash(&mut hash);
     fs::read(agent()?)?.hash(&mut hash);
     Ok(format!("{:016x}", hash.finish()))
+}
+
+/// A number for texts: others have another one.
+pub fn hash(texts: &[&str]) -> u64 {
+    let mut hash = DefaultHasher::new();
+    texts.hash(&mut hash);
+    hash.finish()
 }
 
 /// The folder that cargo builds into: this program is in it.

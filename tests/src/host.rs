@@ -14,11 +14,7 @@ use crate::world::Place;
 /// A host that runs, for as long as this exists.
 pub struct Host {
     container: Container,
-    /// Waits for the container's processes, from first to last.
-    runtime: Runtime,
-    /// Kills what is left when a test ends, however it ends.
-    _watch: Watch,
-    _group: Group,
+    group: Group,
     _place: Place,
     disk: Disk,
 }
@@ -29,7 +25,14 @@ pub struct Disk {
     folder: TempDir,
 }
 
-struct Group(ControlGroup);
+/// A control group that ends with the test, however that ends.
+pub(crate) struct Group {
+    control: ControlGroup,
+    /// Kills what is left.
+    _watch: Watch,
+    /// Waits for the processes in it, from first to last.
+    runtime: Runtime,
+}
 
 impl Disk {
     /// A disk with an image on it.
@@ -83,10 +86,7 @@ impl Host {
             "testbed-{}",
             disk.folder.path().file_name().unwrap_or_default().to_string_lossy().to_lowercase()
         );
-        let group = Group(ControlGroup::create(&name).map_err(io::Error::other)?);
-        let runtime = runtime()?;
-        // Its process belongs to the runtime.
-        let watch = runtime.block_on(async { group.0.watch() }).map_err(io::Error::other)?;
+        let group = Group::create(&name)?;
         let settings = Settings {
             name: "host".into(),
             folder: disk.folder.path().to_owned(),
@@ -97,9 +97,9 @@ impl Host {
             suppress_sync: true,
         };
         let network = Network::existing(Path::new(&place.namespace()));
-        let container =
-            runtime.block_on(Container::boot(&settings, network, &group.0)).map_err(io::Error::other)?;
-        Ok(Self { container, runtime, _watch: watch, _group: group, _place: place, disk })
+        let booting = Container::boot(&settings, network, &group.control);
+        let container = group.runtime.block_on(booting).map_err(io::Error::other)?;
+        Ok(Self { container, group, _place: place, disk })
     }
 
     /// Runs a program on the host, as root, and returns what it printed.
@@ -107,17 +107,7 @@ impl Host {
     /// # Errors
     /// When it cannot be run.
     pub fn run(&self, argv: &[&str]) -> io::Result<Output> {
-        let leader = self.container.leader().to_string();
-        Command::new("nsenter")
-            .args([
-                "--target", &leader, "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root",
-                "--wd", "--",
-            ])
-            .args(argv)
-            .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-            .stdin(Stdio::null())
-            .output()
+        inside(self.container.leader(), argv).output()
     }
 
     /// The same, for a program that must succeed.
@@ -157,20 +147,54 @@ impl Host {
     /// # Errors
     /// When it does not stop.
     pub fn power_off(self) -> io::Result<Disk> {
-        let Self { container, runtime, disk, .. } = self;
-        runtime.block_on(container.power_off()).map_err(io::Error::other)?;
+        let Self { container, group, disk, .. } = self;
+        group.runtime.block_on(container.power_off()).map_err(io::Error::other)?;
         Ok(disk)
+    }
+}
+
+impl Group {
+    /// A new one.
+    pub(crate) fn create(name: &str) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let control = ControlGroup::create(name).map_err(io::Error::other)?;
+        // Its process belongs to the runtime.
+        let watch = runtime.block_on(async { control.watch() }).map_err(io::Error::other)?;
+        Ok(Self { control, _watch: watch, runtime })
+    }
+
+    /// A program that will run in it.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &self.control.joining_script(), "sh"]);
+        command.args(self.control.joining_arguments()).arg(program).stdin(Stdio::null());
+        command
+    }
+
+    /// A network with a way out, kept by processes in it.
+    pub(crate) fn outbound(&self) -> io::Result<Network> {
+        self.runtime.block_on(Network::outbound(&self.control)).map_err(io::Error::other)
+    }
+
+    /// Kills everything in it.
+    pub(crate) fn end(&self) -> io::Result<()> {
+        self.runtime.block_on(self.control.end()).map_err(io::Error::other)
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Ok(runtime) = runtime() {
-            let _ = runtime.block_on(self.0.end());
-        }
+        let _ = self.end();
     }
 }
 
-fn runtime() -> io::Result<Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
+/// A program that runs inside a container, as root.
+pub(crate) fn inside(leader: u32, argv: &[&str]) -> Command {
+    let mut command = Command::new("nsenter");
+    command.args(["--target", &leader.to_string()]);
+    command.args(["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd", "--"]);
+    command.args(argv).env_clear();
+    command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    command.stdin(Stdio::null());
+    command
 }

@@ -26,6 +26,8 @@ pub struct Request {
 pub struct Answer {
     /// The status.
     pub status: u16,
+    /// The headers, with names in lower case.
+    pub headers: BTreeMap<String, String>,
     /// The body.
     pub body: String,
 }
@@ -62,6 +64,26 @@ pub fn answer(mut stream: &TcpStream, status: u16, body: &[u8]) -> io::Result<()
     stream.write_all(body)
 }
 
+impl Answer {
+    /// Sends it, with more headers, and closes the connection.
+    ///
+    /// # Errors
+    /// When the other end is gone.
+    pub fn send(&self, mut stream: &TcpStream, more: &[(&str, &str)]) -> io::Result<()> {
+        let own = ["content-length", "connection", "transfer-encoding", "date", "server"];
+        let headers = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let kept = headers.filter(|(name, _)| !own.contains(name));
+        let lines: String =
+            kept.chain(more.iter().copied()).map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let (status, length) = (self.status, self.body.len());
+        write!(
+            stream,
+            "HTTP/1.1 {status} X\r\n{lines}content-length: {length}\r\nconnection: close\r\n\r\n"
+        )?;
+        stream.write_all(self.body.as_bytes())
+    }
+}
+
 /// Asks a service.
 ///
 /// # Errors
@@ -73,25 +95,37 @@ pub fn ask(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> io::Result<Answer> {
-    let mut stream = TcpStream::connect(address)?;
+    let stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(LIMIT))?;
-    let mut text = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
-    if !headers.iter().any(|(name, _)| *name == "Host") {
-        text += &format!("Host: {address}\r\n");
+    let mut request = Request { method: method.into(), path: path.into(), ..Request::default() };
+    request.headers.insert("host".into(), address.into());
+    let given = headers.iter().map(|(name, value)| (name.to_lowercase(), (*value).to_owned()));
+    request.headers.extend(given);
+    request.body = body.to_vec();
+    exchange(&stream, &request)
+}
+
+/// Sends a request over a connection, as the only one, and reads the answer.
+///
+/// # Errors
+/// When there is no answer.
+pub fn exchange(mut stream: impl Read + Write, request: &Request) -> io::Result<Answer> {
+    let mut text = format!("{} {} HTTP/1.1\r\nconnection: close\r\n", request.method, request.path);
+    for (name, value) in &request.headers {
+        if name != "connection" && name != "content-length" {
+            text += &format!("{name}: {value}\r\n");
+        }
     }
-    for (name, value) in headers {
-        text += &format!("{name}: {value}\r\n");
-    }
-    text += &format!("Content-Length: {}\r\n\r\n", body.len());
+    text += &format!("content-length: {}\r\n\r\n", request.body.len());
     stream.write_all(text.as_bytes())?;
-    stream.write_all(body)?;
-    let mut reader = BufReader::new(&stream);
+    stream.write_all(&request.body)?;
+    let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let status = line.split_whitespace().nth(1).and_then(|status| status.parse().ok());
     let status = status.ok_or_else(|| io::Error::other(format!("`{}` is no answer", line.trim())))?;
-    let (_, body) = headers_and_body(&mut reader)?;
-    Ok(Answer { status, body: String::from_utf8_lossy(&body).into_owned() })
+    let (headers, body) = headers_and_body(&mut reader)?;
+    Ok(Answer { status, headers, body: String::from_utf8_lossy(&body).into_owned() })
 }
 
 fn headers_and_body(reader: &mut impl BufRead) -> io::Result<(BTreeMap<String, String>, Vec<u8>)> {

@@ -13,6 +13,9 @@ use crate::world::{METADATA, World};
 
 const TOKEN: &str = "AQAEAEXAMPLE-token-of-the-metadata-service==";
 
+/// The hops that an answer may make, of those that are limited: one to the instance itself.
+const HOPS: u32 = 64;
+
 /// What the service tells.
 #[derive(Debug, Clone)]
 pub struct Instance {
@@ -26,6 +29,22 @@ pub struct Instance {
     pub role: Option<String>,
     /// Whether nothing is told without a token (`HttpTokens`).
     pub tokens_required: bool,
+    /// How many hops an answer with a token makes (`HttpPutResponseHopLimit`).
+    pub hop_limit: u32,
+    /// Its image.
+    pub image: String,
+    /// Its type.
+    pub kind: String,
+    /// Its architecture.
+    pub architecture: String,
+    /// Its region.
+    pub region: String,
+    /// Its availability zone.
+    pub zone: String,
+    /// The account that it is in.
+    pub account: String,
+    /// More pages, by path, which go before the others.
+    pub pages: BTreeMap<String, Vec<u8>>,
 }
 
 impl Instance {
@@ -37,25 +56,44 @@ impl Instance {
             user_data: Some(user_data.into()),
             role: Some("web".into()),
             tokens_required: true,
+            hop_limit: HOPS,
+            image: "ami-0123456789abcdef0".into(),
+            kind: "m7i.large".into(),
+            architecture: "x86_64".into(),
+            region: "us-east-1".into(),
+            zone: "us-east-1a".into(),
+            account: "111122223333".into(),
+            pages: BTreeMap::new(),
         }
     }
 }
 
-/// The service of one instance. It ends with the test.
+/// The service, which tells each instance what is its own. It ends with the test.
 #[derive(Debug, Clone)]
 pub struct Metadata {
-    instance: Arc<Mutex<Instance>>,
+    /// By address.
+    instances: Arc<Mutex<BTreeMap<String, Instance>>>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Metadata {
-    /// Starts the service in a world.
+    /// Starts the service in a world, with one instance in it.
     ///
     /// # Errors
     /// When its address is taken.
     pub fn start(world: &World, instance: Instance) -> io::Result<Self> {
+        let metadata = Self::without_instances(world)?;
+        metadata.put(instance);
+        Ok(metadata)
+    }
+
+    /// Starts the service in a world.
+    ///
+    /// # Errors
+    /// When its address is taken.
+    pub fn without_instances(world: &World) -> io::Result<Self> {
         let listener = world.within(|| TcpListener::bind((METADATA, 80)))?;
-        let metadata = Self { instance: Arc::new(Mutex::new(instance)), asked: Arc::default() };
+        let metadata = Self { instances: Arc::default(), asked: Arc::default() };
         let service = metadata.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -71,85 +109,115 @@ impl Metadata {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Tells an instance about itself from now on.
+    pub fn put(&self, instance: Instance) {
+        let mut instances = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
+        instances.insert(instance.address.clone(), instance);
+    }
+
+    /// Tells nothing any more to the instance of an address.
+    pub fn remove(&self, address: &str) {
+        self.instances.lock().unwrap_or_else(PoisonError::into_inner).remove(address);
+    }
+
     /// Changes what the service tells from now on.
-    pub fn change(&self, change: impl FnOnce(&mut Instance)) {
-        change(&mut self.instance.lock().unwrap_or_else(PoisonError::into_inner));
+    pub fn change(&self, change: impl FnMut(&mut Instance)) {
+        self.instances.lock().unwrap_or_else(PoisonError::into_inner).values_mut().for_each(change);
     }
 
     fn serve(&self, stream: &TcpStream) {
         while let Ok(Some(request)) = Request::read(stream) {
-            let (status, body) = self.tell(&request);
+            let peer = stream.peer_addr().map(|peer| peer.ip().to_string()).unwrap_or_default();
+            let instance = self.instances.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned();
+            let (status, body) =
+                instance.map_or((404, Vec::new()), |instance| tell(&instance, &request, stream));
             let line = format!("{} {}", request.method, request.path);
             self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-            if answer(stream, status, body.as_bytes()).is_err() {
+            if answer(stream, status, &body).is_err() {
                 return;
             }
         }
     }
+}
 
-    fn tell(&self, request: &Request) -> (u16, String) {
-        if (request.method.as_str(), request.path.as_str()) == ("PUT", "/latest/api/token") {
-            let has_ttl = request.headers.contains_key("x-aws-ec2-metadata-token-ttl-seconds");
-            return if has_ttl { (200, TOKEN.into()) } else { (400, String::new()) };
+fn tell(instance: &Instance, request: &Request, stream: &TcpStream) -> (u16, Vec<u8>) {
+    let own = format!("{TOKEN}{}", instance.id);
+    if (request.method.as_str(), request.path.as_str()) == ("PUT", "/latest/api/token") {
+        // Somebody asks for somebody else.
+        if request.headers.contains_key("x-forwarded-for") {
+            return (403, Vec::new());
         }
-        let instance = self.instance.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let token = request.headers.get("x-aws-ec2-metadata-token").map(String::as_str);
-        if token != Some(TOKEN) && (token.is_some() || instance.tokens_required) {
-            return (401, String::new());
-        }
-        // Of every version the pages are the same.
-        let path = request.path.trim_matches('/').split_once('/').map_or("", |(_, page)| page);
-        pages(&instance)
-            .remove(format!("/latest/{path}").trim_end_matches('/'))
-            .map_or((404, String::new()), |body| (200, body))
+        let has_ttl = request.headers.contains_key("x-aws-ec2-metadata-token-ttl-seconds");
+        // An answer that is to go further does not arrive.
+        return match stream.set_ttl(instance.hop_limit) {
+            Ok(()) if has_ttl => (200, own.into_bytes()),
+            Ok(()) => (400, Vec::new()),
+            Err(_) => (500, Vec::new()),
+        };
     }
+    let token = request.headers.get("x-aws-ec2-metadata-token");
+    if token != Some(&own) && (token.is_some() || instance.tokens_required) {
+        return (401, Vec::new());
+    }
+    // Of every version the pages are the same.
+    let path = request.path.trim_matches('/').split_once('/').map_or("", |(_, page)| page);
+    let path = format!("/latest/{path}");
+    let path = path.trim_end_matches('/');
+    if let Some(page) = instance.pages.get(path) {
+        return (200, page.clone());
+    }
+    pages(instance).remove(path).map_or((404, Vec::new()), |page| (200, page.into_bytes()))
 }
 
 /// Every page of an instance, by path. cloud-init reads the tree by the listings of its folders.
-fn pages(instance: &Instance) -> BTreeMap<&'static str, String> {
-    let mut pages = BTreeMap::from([
+fn pages(instance: &Instance) -> BTreeMap<String, String> {
+    let host_name = format!("ip-{}.ec2.internal", instance.address.replace('.', "-"));
+    let mut pages: BTreeMap<String, String> = [
         ("/latest", "dynamic\nmeta-data\nuser-data".to_owned()),
         (
             "/latest/meta-data",
             "ami-id\nhostname\niam/\ninstance-id\ninstance-type\nlocal-hostname\nlocal-ipv4\nmac\nplacement/"
                 .into(),
         ),
-        ("/latest/meta-data/ami-id", "ami-0123456789abcdef0".into()),
-        ("/latest/meta-data/hostname", "ip-10-200-0-2.ec2.internal".into()),
-        ("/latest/meta-data/local-hostname", "ip-10-200-0-2.ec2.internal".into()),
+        ("/latest/meta-data/ami-id", instance.image.clone()),
+        ("/latest/meta-data/hostname", host_name.clone()),
+        ("/latest/meta-data/local-hostname", host_name),
         ("/latest/meta-data/instance-id", instance.id.clone()),
-        ("/latest/meta-data/instance-type", "m7i.large".into()),
+        ("/latest/meta-data/instance-type", instance.kind.clone()),
         ("/latest/meta-data/local-ipv4", instance.address.clone()),
         ("/latest/meta-data/mac", "06:00:00:00:00:02".into()),
         ("/latest/meta-data/placement", "availability-zone\nregion".into()),
-        ("/latest/meta-data/placement/availability-zone", "us-east-1a".into()),
-        ("/latest/meta-data/placement/region", "us-east-1".into()),
+        ("/latest/meta-data/placement/availability-zone", instance.zone.clone()),
+        ("/latest/meta-data/placement/region", instance.region.clone()),
         ("/latest/dynamic", "instance-identity/".into()),
         ("/latest/dynamic/instance-identity", "document".into()),
         (
             "/latest/dynamic/instance-identity/document",
             json!({
-                "accountId": "111122223333", "architecture": "x86_64", "availabilityZone": "us-east-1a",
-                "billingProducts": null, "imageId": "ami-0123456789abcdef0", "instanceId": instance.id,
-                "instanceType": "m7i.large", "pendingTime": "2026-11-22T10:00:00Z",
-                "privateIp": instance.address, "region": "us-east-1", "version": "2017-09-30",
+                "accountId": instance.account, "architecture": instance.architecture,
+                "availabilityZone": instance.zone, "billingProducts": null, "imageId": instance.image,
+                "instanceId": instance.id, "instanceType": instance.kind,
+                "pendingTime": "2026-11-22T10:00:00Z", "privateIp": instance.address,
+                "region": instance.region, "version": "2017-09-30",
             })
             .to_string(),
         ),
-    ]);
+    ]
+    .map(|(path, page)| (path.to_owned(), page))
+    .into();
+    let mut put = |path: &str, page: String| pages.insert(path.to_owned(), page);
     if let Some(user_data) = &instance.user_data {
-        pages.insert("/latest/user-data", user_data.clone());
+        put("/latest/user-data", user_data.clone());
     }
     if let Some(role) = &instance.role {
-        pages.insert("/latest/meta-data/iam", "security-credentials/".into());
-        pages.insert("/latest/meta-data/iam/security-credentials", role.clone());
+        put("/latest/meta-data/iam", "security-credentials/".into());
+        put("/latest/meta-data/iam/security-credentials", role.clone());
         let credentials = json!({
             "Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": "ASIAIOSFODNN7EXAMPLE",
             "SecretAccessKey": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "Token": "example-session-token",
             "LastUpdated": "2026-11-22T10:00:00Z", "Expiration": "2036-11-22T16:00:00Z",
         });
-        // Every test's role has the same name.
-        pages.insert("/latest/meta-data/iam/security-credentials/web", credentials.to_string());
+        put(&format!("/latest/meta-data/iam/security-credentials/{role}"), credentials.to_string());
     }
     pages
 }

@@ -81,32 +81,38 @@ impl World {
     /// # Errors
     /// When its interface cannot be made.
     pub fn place(&self, number: u8) -> io::Result<Place> {
-        // The namespace is there when it has said so.
+        // The namespace is there when it has said so. It ends with its input, which ends with this process.
         let mut keeper = Command::new("unshare")
-            .args(["--net", "--", "sh", "-c", "echo; exec sleep infinity"])
-            .stdin(Stdio::null())
+            .args(["--net", "--", "sh", "-c", "echo; exec cat > /dev/null"])
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
         let stdout = keeper.stdout.as_mut().ok_or_else(|| io::Error::other("it has no output"))?;
         io::Read::read_exact(stdout, &mut [0])?;
         let place = Place { address: Self::address(number), keeper };
-        let (keeper, here) = (place.keeper.id().to_string(), format!("host{number}"));
+        let namespace = place.namespace();
+        self.connect(number, &namespace)?;
+        within(&namespace, &["route", "add", "default", "via", GATEWAY])?;
+        Ok(place)
+    }
+
+    /// Gives a network namespace an interface in this world, with the address of a number.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn connect(&self, number: u8, namespace: &str) -> io::Result<()> {
+        let here = format!("host{number}");
         // That of an earlier host goes with its namespace, which takes the kernel a moment.
         let _ = self.ip(&["link", "delete", &here]);
-        self.ip(&["link", "add", &here, "type", "veth", "peer", "name", "eth0", "netns", &keeper])?;
-        self.ip(&["address", "add", &format!("{GATEWAY}/24"), "dev", &here])?;
+        self.ip(&["link", "add", &here, "type", "veth", "peer", "name", "eth0", "netns", namespace])?;
+        self.ip(&["address", "add", &format!("{GATEWAY}/32"), "dev", &here])?;
         self.ip(&["link", "set", &here, "up"])?;
-        for arguments in [
-            vec!["link", "set", "lo", "up"],
-            vec!["address", "add", &format!("{}/24", place.address), "dev", "eth0"],
-            vec!["link", "set", "eth0", "up"],
-            vec!["route", "add", "default", "via", GATEWAY],
-        ] {
-            let mut command = Command::new("nsenter");
-            command.args(["--target", &keeper, "--net", "--", "ip"]).args(&arguments);
-            done(&mut command)?;
-        }
-        Ok(place)
+        let address = Self::address(number);
+        self.ip(&["route", "add", &format!("{address}/32"), "dev", &here, "src", GATEWAY])?;
+        within(namespace, &["link", "set", "lo", "up"])?;
+        within(namespace, &["address", "add", &format!("{address}/24"), "dev", "eth0"])?;
+        within(namespace, &["link", "set", "eth0", "up"])?;
+        within(namespace, &["route", "add", METADATA, "via", GATEWAY])
     }
 
     fn ip(&self, arguments: &[&str]) -> io::Result<()> {
@@ -126,6 +132,11 @@ impl Drop for Place {
         let _ = self.keeper.kill();
         let _ = self.keeper.wait();
     }
+}
+
+/// Runs ip(8) in a network namespace.
+fn within(namespace: &str, arguments: &[&str]) -> io::Result<()> {
+    done(Command::new("nsenter").arg(format!("--net={namespace}")).args(["--", "ip"]).args(arguments))
 }
 
 /// Runs a program that must succeed.

@@ -73,7 +73,7 @@ impl ControlGroup {
     }
 
     /// A shell script that joins the group and becomes the program behind the first arguments.
-    pub(super) fn joining_script(&self) -> String {
+    pub fn joining_script(&self) -> String {
         let mut script = String::from("set -e; ");
         for _ in &self.folders {
             script += "echo 0 > \"$1\"; shift; ";
@@ -82,7 +82,7 @@ impl ControlGroup {
     }
 
     /// The first arguments of that script.
-    pub(super) fn joining_arguments(&self) -> Vec<PathBuf> {
+    pub fn joining_arguments(&self) -> Vec<PathBuf> {
         self.folders.iter().map(|folder| folder.join("cgroup.procs")).collect()
     }
 
