@@ -21,6 +21,7 @@ mod clean;
 mod docs;
 mod facts;
 mod plan;
+mod policy;
 mod validate;
 mod vendor;
 
@@ -53,6 +54,7 @@ enum Verb {
     Build(build::Build),
     Clean(clean::Clean),
     Facts(facts::Facts),
+    Policy(policy::Policy),
     Vendor(vendor::Vendor),
     Docs(docs::Docs),
 }
@@ -203,6 +205,7 @@ pub fn main(world: &World) -> u8 {
         Verb::Vendor(verb) => runtime.block_on(verb.run(world)),
         Verb::Facts(verb) => runtime.block_on(verb.run(world, &state)),
         Verb::Validate(verb) => verb.run(world, &state),
+        Verb::Policy(verb) => verb.run(world, &state),
         Verb::Plan(verb) => runtime.block_on(verb.run(world, &state)),
         Verb::Build(verb) => runtime.block_on(verb.run(world, &state)),
         Verb::Clean(verb) => runtime.block_on(verb.run(world, &state)),

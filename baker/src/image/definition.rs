@@ -350,6 +350,37 @@ max_age: 7d
     }
 
     #[test]
+    fn what_is_not_valid_of_ec2_is_explained() {
+        let ami = |ami: &str| problems_of(&format!("source: {{ ec2: {{ ami: {ami}, release: bookworm }} }}\n"));
+        insta::assert_snapshot!(problems_of("source: { ec2: { ami: { id: ami-1 } } }\n"), @"1:16: the release in the AMI has to be said, so that recipes can be checked for it; such as `release: bookworm`; `baker` looks whether it holds when the builder is up");
+        insta::assert_snapshot!(ami("{ name: debian-12-* }"), @"1:23: an AMI by name or tags needs its `owner`: anybody can give an AMI any name");
+        insta::assert_snapshot!(ami("{ id: ami-1, parameter: /a/b }"), @"1:23: an AMI is named by `id`, by `parameter`, or by `owner` with `name` or `tags`");
+        insta::assert_snapshot!(problems_of("source: {}\n"), @"1:9: an image has to start from something: `source` is empty; such as `source: { local: { suite: bookworm } }`");
+        let builder = |builder: &str| problems_of(&format!("{SOURCE}builder: {{ ec2: {{ {builder} }} }}\n"));
+        insta::assert_snapshot!(builder("ssh: { proxy_jump: a, proxy_command: b }"), @"2:10: `ssh` has `proxy_jump` or `proxy_command`, not both");
+        insta::assert_snapshot!(builder("volume: { encrypted: false, kms_key: alias/x }"), @"2:10: a volume with a `kms_key` is encrypted; leave out `encrypted: false`");
+        insta::assert_snapshot!(builder("instance_type: t3.small"), @"2:18: unknown field `instance_type`; did you mean `instance_types`? valid are `instance_types`, `subnet`, `security_groups`, `instance_profile`, `public_address`, `volume`, `ssh`, `tags` and `time_limit`");
+    }
+
+    #[test]
+    fn an_image_says_how_it_is_baked_and_published_on_ec2() {
+        let text = "source:
+  ec2: { ami: { owner: '136693071363', name: 'debian-12-arm64-*', most_recent: true }, release: bookworm, arch: arm64 }
+variables: { version: { default: '1.4' } }
+builder: { ec2: { instance_types: [ t4g.small ], subnet: { tags: { Name: build } }, volume: { size: 20, iops: 4000 } } }
+publish: { ec2: { name: 'web-{{ version }}', regions: [ eu-west-1 ], channel: /images/web/stable } }
+";
+        let definition = load(text, &[]).expect("valid");
+        let builder = definition.builder.expect("there is one").ec2;
+        assert_eq!((builder.volume.size, builder.volume.iops, builder.volume.encrypted), (Some(20), Some(4000), true));
+        assert_eq!(builder.time_limit.0.as_secs(), 2 * 3600);
+        assert_eq!(definition.publish.ec2.name.as_deref(), Some("web-1.4"));
+        let Start::Source(source) = definition.start else { panic!("it has a source") };
+        let builders: Vec<_> = source.builders().iter().map(|builder| (builder.arch, builder.container)).collect();
+        assert_eq!(builders, [("aarch64", false)]);
+    }
+
+    #[test]
     fn the_name_of_the_file_is_the_name_of_the_image() {
         let error =
             Definition::load(Path::new("images/My Image.yaml"), &BTreeMap::new()).expect_err("not a name");

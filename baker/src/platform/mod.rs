@@ -7,7 +7,7 @@ use std::future::Future;
 
 use serde::Deserialize;
 
-pub use ec2::{Ec2, Leftover};
+pub use ec2::{Ec2, Leftover, policy};
 pub use local::{
     Container, ControlGroup, GROUP_PREFIX, Local, Network, Origin as LocalOrigin, Settings, Watch,
 };
@@ -114,6 +114,9 @@ pub trait Platform: Undo {
     /// The name of the platform.
     const NAME: &str;
 
+    /// Whether a bake boots the image before it publishes it.
+    const BOOTS: bool;
+
     /// What an image with this source starts from.
     fn start(&self, source: &Source) -> impl Future<Output = Result<(Self::Origin, SourceRecord), Failure>>;
 
@@ -170,13 +173,13 @@ pub trait Platform: Undo {
         run: &mut Run<'_>,
     ) -> impl Future<Output = Result<(Kept<Self::Image>, String), Failure>>;
 
-    /// Launches a host from the image, to see whether it works; nothing where that cannot be done.
+    /// Launches a host from the image, to see whether it works, if the platform [`Self::BOOTS`].
     fn boot(
         &self,
         image: &Self::Image,
         order: &Order<'_, Self::Origin>,
         run: &mut Run<'_>,
-    ) -> impl Future<Output = Result<Option<Self::Builder>, Failure>>;
+    ) -> impl Future<Output = Result<Self::Builder, Failure>>;
 
     /// Puts the image where it is looked for, as one step that happens or does not.
     fn publish(

@@ -9,8 +9,7 @@ use aws_sdk_ec2::types::{
     InstanceStateName, InstanceType, IpPermission, IpRange, Ipv6Range, Reservation, ResourceType,
     ShutdownBehavior, VolumeType,
 };
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use aws_smithy_types::base64;
 
 use super::call::{CallError, call};
 use super::place::{Candidate, Placement};
@@ -206,7 +205,7 @@ impl Ec2 {
             .metadata_options(metadata)
             .set_iam_instance_profile(profile)
             .instance_initiated_shutdown_behavior(ShutdownBehavior::Terminate)
-            .user_data(STANDARD.encode(user_data))
+            .user_data(base64::encode(user_data))
             .tag_specifications(tags.on(ResourceType::Instance))
             .tag_specifications(tags.on(ResourceType::Volume))
             .tag_specifications(tags.on(ResourceType::NetworkInterface));

@@ -13,6 +13,7 @@ mod call;
 mod image;
 mod launch;
 mod place;
+mod policy;
 mod preflight;
 mod publish;
 mod source;
@@ -33,6 +34,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use serde_json::Value as Json;
 
+pub use policy::policy;
 use source::Ami as SourceAmi;
 pub use undo::Leftover;
 
@@ -250,6 +252,7 @@ impl Platform for Ec2 {
     type Session = SshSession;
 
     const NAME: &str = "ec2";
+    const BOOTS: bool = true;
 
     async fn start(&self, source: &Source) -> Result<(SourceAmi, SourceRecord), Failure> {
         let Some(ec2) = &source.ec2 else {
@@ -331,7 +334,7 @@ impl Platform for Ec2 {
     }
 
     async fn launch(&self, prepared: Prepared, run: &mut Run<'_>) -> Result<(Builder, String), Failure> {
-        let user_data = prepared.user_data()?;
+        let user_data = prepared.user_data(false)?;
         let launch = Launch {
             ami: &prepared.source,
             placement: &prepared.checked.placement,
@@ -390,10 +393,10 @@ impl Platform for Ec2 {
         image: &Image,
         order: &Order<'_, SourceAmi>,
         run: &mut Run<'_>,
-    ) -> Result<Option<Builder>, Failure> {
+    ) -> Result<Builder, Failure> {
         let prepared = &image.prepared;
         let token = format!("{}-boot", run.ledger.run());
-        let mut user_data = prepared.user_data()?;
+        let mut user_data = prepared.user_data(order.image.test.is_some())?;
         let mut settings = prepared.settings.clone();
         if let Some(test) = &order.image.test {
             user_data = user_data::with_other(&user_data, &test.text);
@@ -409,7 +412,7 @@ impl Platform for Ec2 {
             token: &token,
         };
         let (running, session, _) = self.up(&launch, &prepared.keys).await?;
-        Ok(Some(Builder { running, session, prepared: Rc::clone(prepared) }))
+        Ok(Builder { running, session, prepared: Rc::clone(prepared) })
     }
 
     async fn publish(
@@ -461,11 +464,13 @@ impl Ec2 {
 }
 
 impl Prepared {
-    fn user_data(&self) -> Result<String, Failure> {
+    /// What an instance boots with that this run launches; `boots` is whether its agent configures it.
+    fn user_data(&self, boots: bool) -> Result<String, Failure> {
         let what = "read the keys of the run";
         let (host, authorized) =
             (self.keys.host().map_err(failed(what))?, self.keys.authorized().map_err(failed(what))?);
-        Ok(user_data::cloud_config(&host, &authorized, self.settings.ssh.port, self.settings.time_limit.0))
+        let limit = self.settings.time_limit.0;
+        Ok(user_data::cloud_config(&host, &authorized, self.settings.ssh.port, limit, boots))
     }
 }
 

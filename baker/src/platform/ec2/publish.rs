@@ -55,7 +55,8 @@ impl Ec2 {
     /// The snapshot that an AMI is made of.
     pub(super) async fn snapshot_behind(&self, id: &str) -> Result<String, Failure> {
         let images = self.images(&[id.to_owned()], &[], None).await?;
-        let devices = images.first().map(aws_sdk_ec2::types::Image::block_device_mappings).unwrap_or_default();
+        let devices =
+            images.first().map(aws_sdk_ec2::types::Image::block_device_mappings).unwrap_or_default();
         let snapshot = devices.iter().find_map(|device| device.ebs()?.snapshot_id());
         Ok(snapshot.unwrap_or_default().to_owned())
     }

@@ -37,14 +37,15 @@ impl Ec2 {
             (None, None) => None,
         };
         let shown = id.as_ref().map_or_else(|| described(source), |id| format!("the AMI `{id}`"));
-        let image = if let Some(id) = &id { self.images(&[id.clone()], &[], None).await } else {
+        let image = if let Some(id) = &id {
+            self.images(&[id.clone()], &[], None).await
+        } else {
             let mut filters = vec![
                 Filter::builder().name("state").values("available").build(),
                 Filter::builder().name("architecture").values(arch.of_ec2()).build(),
             ];
-            filters.extend(
-                source.name.as_ref().map(|name| Filter::builder().name("name").values(name).build()),
-            );
+            filters
+                .extend(source.name.as_ref().map(|name| Filter::builder().name("name").values(name).build()));
             filters.extend(source.tags.iter().map(|(key, value)| tags::tagged(key, &[value.as_str()])));
             self.images(&[], &filters, source.owner.as_deref()).await
         };
@@ -129,7 +130,10 @@ fn read(image: &Image, arch: Architecture) -> Result<Ami, Failure> {
     }
     let root_device = image.root_device_name().unwrap_or_default().to_owned();
     let root = image.block_device_mappings().iter().find(|device| device.device_name() == Some(&root_device));
-    let root_size = root.and_then(|device| device.ebs()).and_then(aws_sdk_ec2::types::EbsBlockDevice::volume_size).unwrap_or(8);
+    let root_size = root
+        .and_then(|device| device.ebs())
+        .and_then(aws_sdk_ec2::types::EbsBlockDevice::volume_size)
+        .unwrap_or(8);
     if root_device.is_empty() {
         return Err(Failure::new(format!(
             "the AMI `{id}` has no root volume of EBS, so nothing could be kept of it"

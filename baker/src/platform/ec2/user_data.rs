@@ -7,10 +7,21 @@ use std::time::Duration;
 
 use serde_json::json;
 
-/// cloud-config for cloud-init, which runs `bootcmd` before most units start (cloud-init, "Boot stages").
-pub(super) fn cloud_config(host_key: &str, authorized: &str, port: u16, time_limit: Duration) -> String {
+/// What keeps the agent of an image from its boot: on a builder there is nothing to configure.
+const NO_BOOT: &str = ": >/run/baker-builder";
+
+/// cloud-config for cloud-init, which runs `bootcmd` before most units start (cloud-init, "Boot stages"). `boots` is
+/// whether the agent does there what it does on every host.
+pub(super) fn cloud_config(
+    host_key: &str,
+    authorized: &str,
+    port: u16,
+    time_limit: Duration,
+    boots: bool,
+) -> String {
     let script = format!(
         r"set -eu; umask 077
+{no_boot}
 systemd-run --quiet --no-block --unit=baker-time-limit --on-active={seconds} --timer-property=AccuracySec=1s systemctl poweroff
 mkdir -p /run/baker/ssh
 cat >/run/baker/ssh/host_key <<'END'
@@ -37,6 +48,7 @@ X11Forwarding no
 END
 systemd-run --quiet --no-block --unit=baker-sshd --property=RuntimeDirectory=sshd --property=RuntimeDirectoryPreserve=yes --property=Restart=on-failure $(command -v sshd || echo /usr/sbin/sshd) -D -e -f /run/baker/ssh/sshd_config
 ",
+        no_boot = if boots { ":" } else { NO_BOOT },
         seconds = time_limit.as_secs(),
         host_key = host_key.trim(),
         authorized = authorized.trim(),
@@ -65,7 +77,7 @@ mod tests {
 
     #[test]
     fn it_is_one_boot_command_with_the_keys_in_it() {
-        let text = cloud_config("KEY\nLINES\n", "ssh-ed25519 AAAA\n", 22022, Duration::from_hours(2));
+        let text = cloud_config("KEY\nLINES\n", "ssh-ed25519 AAAA\n", 22022, Duration::from_hours(2), false);
         let json = text.strip_prefix("#cloud-config\n").expect("the line that cloud-init looks for");
         let config: serde_json::Value = serde_json::from_str(json).expect("JSON");
         let script = config["bootcmd"][0][2].as_str().expect("a script");
@@ -74,6 +86,7 @@ mod tests {
             script.contains("\nPort 22022\n") && script.contains("\nssh-ed25519 AAAA\nEND\n"),
             "{script}"
         );
+        assert!(script.contains("\n: >/run/baker-builder\n"), "{script}");
         // Instances take 16 KB of it (EC2, "User data").
         assert!(text.len() < 4096);
     }

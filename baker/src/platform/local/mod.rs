@@ -89,6 +89,7 @@ impl Platform for Local {
     type Session = LocalSession;
 
     const NAME: &str = "local";
+    const BOOTS: bool = false;
 
     async fn start(&self, source: &Source) -> Result<(Origin, SourceRecord), Failure> {
         let Some(local) = &source.local else {
@@ -206,8 +207,8 @@ impl Platform for Local {
         _: &PathBuf,
         _: &Order<'_, Origin>,
         _: &mut Run<'_>,
-    ) -> Result<Option<Builder>, Failure> {
-        Ok(None)
+    ) -> Result<Builder, Failure> {
+        Err(Failure::new("the local platform does not boot images"))
     }
 
     /// An older image is there until the new one is, and goes with the ledger.

@@ -1,0 +1,101 @@
+//! Bakes on EC2: what stays of them, and what does not.
+
+mod bake;
+mod crash;
+mod faults;
+mod policy;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use testbed::ec2::{Cloud, Options};
+use testbed::workspace::{Ended, Workspace};
+
+/// An image that is made in seconds, with everything that can be said of publishing.
+const SMALL: &str = r#"description: a small image
+source:
+  ec2: { ami: { owner: "136693071363", name: "debian-12-amd64-*", most_recent: true }, release: bookworm }
+builder:
+  ec2:
+    instance_types: [ t3.small, t3a.small ]
+    ssh: { address: private, admit: [ 10.200.0.1/32 ] }
+    volume: { encrypted: false, throughput: 250 }
+    tags: { team: platform }
+recipes: [ small ]
+checks: [ { command: { argv: grep -q here /etc/small } } ]
+publish:
+  ec2:
+    regions: [ eu-west-1 ]
+    share_with: [ "111122223333" ]
+    channel: /images/small/stable
+    tags: { team: platform }
+"#;
+
+/// Its recipe.
+const RECIPE: &str = "resources:\n  - file: { path: /etc/small, content: \"it is here\\n\" }\n";
+
+/// A folder with the image in it.
+fn workspace() -> io::Result<Workspace> {
+    Workspace::new()?.with("images/small.yaml", SMALL)?.with("recipes/small/recipe.yaml", RECIPE)
+}
+
+/// Runs baker where it reaches the cloud.
+fn baker(cloud: &Cloud, workspace: &Workspace, arguments: &[&str]) -> io::Result<Ended> {
+    cloud.output(&mut command(workspace, arguments)?).map(Ended::from)
+}
+
+/// The same, to be started.
+fn command(workspace: &Workspace, arguments: &[&str]) -> io::Result<Command> {
+    let mut command = workspace.command(arguments)?;
+    command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", workspace.path("bin").display()));
+    command.stdin(Stdio::null());
+    Ok(command)
+}
+
+/// Answers as a builder would on which everything goes well.
+const SSH: &str = r#"#!/bin/sh
+for remote; do :; done
+case "$remote" in
+  "cat /proc/sys/kernel/random/boot_id") cat /proc/sys/kernel/random/boot_id; exit 0 ;;
+esac
+unit=$(printf '%s\n' "$remote" | sed -n 's|^d=/run/baker/||p')
+cat >/dev/null
+case "$remote" in
+  *"bootstrap-agent apply"*) ;;
+  *"bootstrap-agent plan"*) echo '{"items":[]}' ;;
+  *"bootstrap-agent check"*) echo '{"check":"a command","error":null}' ;;
+  *"seal --root"*) echo '{"cleaned":["/etc/machine-id"],"findings":[]}' ;;
+  *dpkg-query*) echo 'base-files 12' ;;
+esac
+printf '\nbaker-%s-ended 0\n' "$unit"
+"#;
+
+/// A folder with the image in it, and with the `ssh` of [`SSH`].
+fn workspace_without_bodies() -> io::Result<Workspace> {
+    let workspace = workspace()?.with("bin/ssh", SSH)?;
+    fs::set_permissions(workspace.path("bin/ssh"), fs::Permissions::from_mode(0o755))?;
+    Ok(workspace)
+}
+
+/// A cloud whose instances have no bodies, with what is there before a bake, and such a folder.
+fn without_bodies() -> io::Result<(Cloud, Workspace)> {
+    let cloud = Cloud::start(&Options::default())?;
+    begin(&cloud)?;
+    Ok((cloud, workspace_without_bodies()?))
+}
+
+/// Everything that is there before a bake: the source, and a group of somebody else's.
+fn begin(cloud: &Cloud) -> io::Result<()> {
+    cloud.source_ami("debian-12-amd64-20261101", None)?;
+    let group = [("GroupName", "somebody-elses"), ("GroupDescription", "not of a bake")];
+    cloud.call("us-east-1", "CreateSecurityGroup", &group)?;
+    cloud.remember()
+}
+
+/// What is left, a line for each.
+fn left(cloud: &Cloud) -> io::Result<Vec<String>> {
+    let line = |left: testbed::ec2::Left| format!("{} {} in {}", left.kind, left.id, left.region);
+    Ok(cloud.left()?.into_iter().map(line).collect())
+}
