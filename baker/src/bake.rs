@@ -118,6 +118,8 @@ pub struct Order<'a, O> {
     pub input_digest: String,
     /// The folder that images and their manifests are kept in.
     pub output: PathBuf,
+    /// Whether a builder on which something failed stays, for somebody to look at.
+    pub keep_on_failure: bool,
 }
 
 /// How a bake ended without an image.
@@ -143,7 +145,7 @@ pub async fn bake<P: Platform>(
     interrupted: impl Future<Output = ()>,
 ) -> Result<Manifest, BakeError> {
     report.event(&Event::BakeStarted { image: order.image.name.clone(), run: ledger.run().to_owned() });
-    let mut bake = Bake { platform, order, step: None, timings: Vec::new() };
+    let mut bake = Bake { platform, order, step: None, timings: Vec::new(), way_in: None };
     let result = tokio::select! {
         // What was told before this bake began, while another of the chain was undone, comes first.
         biased;
@@ -151,7 +153,13 @@ pub async fn bake<P: Platform>(
         result = bake.steps(&mut ledger, report) => result.map_err(|failure| (failure, false)),
     };
     let step = bake.step;
-    let undone = undo(platform, ledger, report).await;
+    let undone = match (&result, bake.way_in.filter(|_| order.keep_on_failure)) {
+        (Err((_, false)), Some(way_in)) => {
+            report.event(&Event::Kept { run: ledger.run().to_owned(), way_in });
+            Ok(())
+        }
+        _ => undo(platform, ledger, report).await,
+    };
     let result = result.map_err(|(failure, interrupted)| BakeError { step, failure, interrupted });
     let result = match (result, undone) {
         (Ok(_), Err(failure)) => Err(BakeError { step: None, failure, interrupted: false }),
@@ -202,6 +210,8 @@ struct Bake<'a, P: Platform> {
     order: &'a Order<'a, P::Origin>,
     step: Option<Step>,
     timings: Vec<Timing>,
+    /// How somebody connects to the builder, if that is possible.
+    way_in: Option<String>,
 }
 
 impl<P: Platform> Bake<'_, P> {
@@ -217,6 +227,7 @@ impl<P: Platform> Bake<'_, P> {
         let builder =
             self.step(Step::Launch, &mut run, async |run| platform.launch(prepared, run).await).await?;
         let session = platform.session(&builder);
+        self.way_in = session.way_in();
         self.step(Step::Upload, &mut run, async |_| upload(&session, order.agent, order.image).await).await?;
         let resources = self.step(Step::Apply, &mut run, async |run| apply(&session, run).await).await?;
         self.step(Step::Prove, &mut run, async |_| prove(&session).await).await?;
@@ -231,14 +242,20 @@ impl<P: Platform> Bake<'_, P> {
         let kept = self
             .step(Step::Snapshot, &mut run, async |run| platform.snapshot(sealed, order, run).await)
             .await?;
+        // The builder is off from here on.
+        self.way_in = None;
         let mut manifest = self.manifest(run.ledger.run(), &kept, resources);
         let image = kept.image;
         if P::BOOTS {
-            self.step(Step::Boot, &mut run, async |run| {
-                let booted = platform.boot(&image, order, run).await?;
-                boot(&platform.session(&booted), order, run).await
-            })
-            .await?;
+            let mut way_in = None;
+            let booted = self.step(Step::Boot, &mut run, async |run| {
+                let session = platform.session(&platform.boot(&image, order, run).await?);
+                way_in = session.way_in();
+                boot(&session, order, run).await
+            });
+            let booted = booted.await;
+            self.way_in = way_in;
+            booted?;
         }
         self.step(Step::Publish, &mut run, async |run| {
             Ok(((), platform.publish(image, &mut manifest, order, run).await?))

@@ -35,6 +35,10 @@ pub(super) struct Build {
     /// Bake the image even if it is up to date
     #[arg(long)]
     force: bool,
+    /// Keep the builder on which something failed, and say how to connect to it; it ends itself when its time is
+    /// over (EC2 only)
+    #[arg(long)]
+    keep_on_failure: bool,
     /// Show what programs print
     #[arg(long, short)]
     verbose: bool,
@@ -85,7 +89,16 @@ impl Build {
                 Err(failure) => return fail(&failure),
             };
             let output = self.output.clone();
-            let order = Order { image, origin, source, arch, agent: &agent, input_digest, output };
+            let order = Order {
+                image,
+                origin,
+                source,
+                arch,
+                agent: &agent,
+                input_digest,
+                output,
+                keep_on_failure: self.keep_on_failure,
+            };
             let existing = if self.force && number == last { Ok(None) } else { platform.find(&order).await };
             let existing = match existing {
                 Ok(Some(existing)) => {

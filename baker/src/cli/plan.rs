@@ -119,7 +119,7 @@ pub(super) async fn on_builder<P: Platform, T>(
     let image = chain.image().ok_or_else(|| Failure::new("there is no image"))?;
     let (origin, source) = platform.start(&chain.source).await?;
     let (input_digest, output) = (String::new(), PathBuf::new());
-    let order = Order { image, origin, source, arch, agent, input_digest, output };
+    let order = Order { image, origin, source, arch, agent, input_digest, output, keep_on_failure: false };
     let mut ledger = begin(state, image)?;
     let result = tokio::select! {
         result = async {

@@ -351,7 +351,8 @@ max_age: 7d
 
     #[test]
     fn what_is_not_valid_of_ec2_is_explained() {
-        let ami = |ami: &str| problems_of(&format!("source: {{ ec2: {{ ami: {ami}, release: bookworm }} }}\n"));
+        let ami =
+            |ami: &str| problems_of(&format!("source: {{ ec2: {{ ami: {ami}, release: bookworm }} }}\n"));
         insta::assert_snapshot!(problems_of("source: { ec2: { ami: { id: ami-1 } } }\n"), @"1:16: the release in the AMI has to be said, so that recipes can be checked for it; such as `release: bookworm`; `baker` looks whether it holds when the builder is up");
         insta::assert_snapshot!(ami("{ name: debian-12-* }"), @"1:23: an AMI by name or tags needs its `owner`: anybody can give an AMI any name");
         insta::assert_snapshot!(ami("{ id: ami-1, parameter: /a/b }"), @"1:23: an AMI is named by `id`, by `parameter`, or by `owner` with `name` or `tags`");
@@ -372,11 +373,15 @@ publish: { ec2: { name: 'web-{{ version }}', regions: [ eu-west-1 ], channel: /i
 ";
         let definition = load(text, &[]).expect("valid");
         let builder = definition.builder.expect("there is one").ec2;
-        assert_eq!((builder.volume.size, builder.volume.iops, builder.volume.encrypted), (Some(20), Some(4000), true));
+        assert_eq!(
+            (builder.volume.size, builder.volume.iops, builder.volume.encrypted),
+            (Some(20), Some(4000), true)
+        );
         assert_eq!(builder.time_limit.0.as_secs(), 2 * 3600);
         assert_eq!(definition.publish.ec2.name.as_deref(), Some("web-1.4"));
         let Start::Source(source) = definition.start else { panic!("it has a source") };
-        let builders: Vec<_> = source.builders().iter().map(|builder| (builder.arch, builder.container)).collect();
+        let builders: Vec<_> =
+            source.builders().iter().map(|builder| (builder.arch, builder.container)).collect();
         assert_eq!(builders, [("aarch64", false)]);
     }
 

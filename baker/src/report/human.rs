@@ -89,6 +89,10 @@ impl Report for Human {
                 let seconds = *milliseconds as f64 / 1000.0;
                 self.line(&format!("{image}: {:<9} {seconds:>7.1} s  {result}", step.to_string()));
             }
+            Event::Kept { run, way_in } => {
+                self.line(&format!("kept until its time is over: {way_in}"));
+                self.line(&format!("`baker clean --run {run}` removes it"));
+            }
             Event::Undone { created, error: None } if self.verbose => {
                 self.line(&format!("undone: {created}"));
             }

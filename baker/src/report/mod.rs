@@ -65,6 +65,13 @@ pub enum Event {
         /// What it came to, in a few words.
         result: String,
     },
+    /// The bake failed, and its builder was asked to be kept.
+    Kept {
+        /// The run.
+        run: String,
+        /// The command that connects to it.
+        way_in: String,
+    },
     /// Something that the bake had created does not exist any more.
     Undone {
         /// What it was.

@@ -39,4 +39,9 @@ pub trait Session {
         input: Input,
         line: &mut dyn FnMut(&str),
     ) -> impl Future<Output = io::Result<Ended>>;
+
+    /// The command by which somebody connects as baker does, if the builder outlives baker.
+    fn way_in(&self) -> Option<String> {
+        None
+    }
 }

@@ -43,6 +43,49 @@ pub struct Reach {
     pub proxy_command: Option<String>,
 }
 
+impl Reach {
+    /// As `ssh_config(5)` has it. Nobody's own configuration changes how a builder is reached, unless it is reached
+    /// through something.
+    fn config(&self, keys: &Keys) -> String {
+        let file = |name: &str| keys.folder.join(name).display().to_string();
+        let mut text = format!(
+            "Host {HOST}
+  HostName {address}
+  Port {port}
+  User root
+  HostKeyAlias {HOST}
+  HostKeyAlgorithms ssh-ed25519
+  StrictHostKeyChecking yes
+  UserKnownHostsFile \"{known_hosts}\"
+  GlobalKnownHostsFile /dev/null
+  UpdateHostKeys no
+  IdentityFile \"{client}\"
+  IdentitiesOnly yes
+  PreferredAuthentications publickey
+  BatchMode yes
+  ConnectTimeout 10
+  ServerAliveInterval 5
+  ServerAliveCountMax 3
+  ForwardAgent no
+  ClearAllForwardings yes
+  ControlPath none
+  RequestTTY no
+  LogLevel ERROR
+",
+            address = self.address,
+            port = self.port,
+            known_hosts = file("known_hosts"),
+            client = file("client"),
+        );
+        for (name, value) in [("ProxyJump", &self.proxy_jump), ("ProxyCommand", &self.proxy_command)] {
+            if let Some(value) = value {
+                text += &format!("  {name} {value}\nHost *\nInclude ~/.ssh/config\n");
+            }
+        }
+        text
+    }
+}
+
 /// Two key pairs that live as long as a run: one for who connects, one for the host that is connected to.
 #[derive(Debug, Clone)]
 pub struct Keys {
@@ -100,10 +143,8 @@ impl Keys {
 /// A session with a builder.
 #[derive(Debug, Clone)]
 pub struct SshSession {
-    reach: Reach,
-    keys: Keys,
-    /// Variables that every program gets, such as proxies.
-    environment: Vec<(String, String)>,
+    /// The configuration of OpenSSH for it.
+    config: PathBuf,
     /// How many programs were started.
     started: Rc<Cell<u32>>,
     /// The boot that the builder is in; a program of an earlier one is gone.
@@ -119,9 +160,15 @@ enum Lost {
 }
 
 impl SshSession {
-    /// A session with a builder that knows these keys.
-    pub fn new(reach: Reach, keys: Keys, environment: Vec<(String, String)>) -> Self {
-        Self { reach, keys, environment, started: Rc::default(), boot: Rc::default() }
+    /// A session with a builder that knows these keys. `name` is what its configuration is called beside them, so that
+    /// people can connect as baker does.
+    ///
+    /// # Errors
+    /// When the configuration cannot be written.
+    pub fn new(name: &str, reach: &Reach, keys: &Keys) -> io::Result<Self> {
+        let config = keys.folder.join(format!("{name}.conf"));
+        fs::write(&config, reach.config(keys))?;
+        Ok(Self { config, started: Rc::default(), boot: Rc::default() })
     }
 
     /// Tries once whether the builder answers.
@@ -143,47 +190,9 @@ impl SshSession {
     }
 
     fn command(&self, remote: &str) -> Command {
-        let Reach { address, port, proxy_jump, proxy_command } = &self.reach;
         // A connection ends with baker, even if baker is killed.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--", "ssh"]);
-        if proxy_jump.is_none() && proxy_command.is_none() {
-            // Nobody's configuration is to change how a builder is reached, unless it is reached through something.
-            command.args(["-F", "none"]);
-        }
-        let mut option = |name: &str, value: &str| {
-            command.arg("-o").arg(format!("{name}={value}"));
-        };
-        let file = |name: &str| format!("\"{}\"", self.keys.folder.join(name).display());
-        option("UserKnownHostsFile", &file("known_hosts"));
-        option("GlobalKnownHostsFile", "none");
-        option("IdentityFile", &file("client"));
-        for (name, value) in [
-            ("StrictHostKeyChecking", "yes"),
-            ("HostKeyAlias", HOST),
-            ("HostKeyAlgorithms", "ssh-ed25519"),
-            ("IdentitiesOnly", "yes"),
-            ("PreferredAuthentications", "publickey"),
-            ("BatchMode", "yes"),
-            ("ConnectTimeout", "10"),
-            ("ServerAliveInterval", "5"),
-            ("ServerAliveCountMax", "3"),
-            ("ForwardAgent", "no"),
-            ("ClearAllForwardings", "yes"),
-            ("ControlPath", "none"),
-            ("UpdateHostKeys", "no"),
-            ("RequestTTY", "no"),
-            ("LogLevel", "ERROR"),
-        ] {
-            option(name, value);
-        }
-        if let Some(jump) = proxy_jump {
-            option("ProxyJump", jump);
-        }
-        if let Some(program) = proxy_command {
-            option("ProxyCommand", program);
-        }
-        command.args(["-p", &port.to_string(), "-l", "root", "--", address, remote]);
+        command.args(["--pdeathsig", "KILL", "--", "ssh", "-F"]).arg(&self.config).args([HOST, remote]);
         // Ctrl-C is for baker, which ends what it started in order.
         command.kill_on_drop(true).process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -192,13 +201,7 @@ impl SshSession {
     /// What starts a program, unless it was, and then prints its output from a byte on, then a line with its end.
     fn script(&self, unit: &str, argv: &[&str], input: u64, from: u64) -> io::Result<String> {
         let quoted = shlex::try_join(argv.iter().copied()).map_err(io::Error::other)?;
-        let mut exports = String::new();
-        for (name, value) in &self.environment {
-            let value = shlex::try_quote(value).map_err(io::Error::other)?;
-            exports += &format!("export {name}={value}\n");
-        }
-        let program =
-            format!("{exports}{quoted} <\"$1/in\" >\"$1/out\" 2>\"$1/err\"\necho $? >\"$1/code\"\n");
+        let program = format!("{quoted} <\"$1/in\" >\"$1/out\" 2>\"$1/err\"\necho $? >\"$1/code\"\n");
         let program = shlex::try_quote(&program).map_err(io::Error::other)?;
         let boot = self.boot.get().map(|id| String::from_utf8_lossy(&id).into_owned()).unwrap_or_default();
         // The unit's name is taken while it runs, and its folder after that. tail looks for the end of the process ten
@@ -327,6 +330,10 @@ fn check(status: ExitStatus, error: &[u8]) -> Result<Option<i32>, Lost> {
 }
 
 impl Session for SshSession {
+    fn way_in(&self) -> Option<String> {
+        Some(format!("ssh -F {} {HOST}", self.config.display()))
+    }
+
     async fn run(&self, argv: &[&str], input: Input, line: &mut dyn FnMut(&str)) -> io::Result<Ended> {
         let unit = self.started.get();
         self.started.set(unit + 1);

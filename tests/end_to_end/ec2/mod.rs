@@ -2,6 +2,7 @@
 
 mod bake;
 mod crash;
+mod credentials;
 mod faults;
 mod policy;
 

@@ -239,7 +239,8 @@ impl Ec2 {
             proxy_jump: settings.ssh.proxy_jump.clone(),
             proxy_command: settings.ssh.proxy_command.as_ref().map(|command| command.replace("%i", id)),
         };
-        let session = SshSession::new(reach.clone(), keys.clone(), Vec::new());
+        let session =
+            SshSession::new(id, &reach, keys).map_err(failed("write how the builder is reached"))?;
         let what = format!("the SSH server on `{id}` at {}:{}", reach.address, reach.port);
         until(&what, BOOT_LIMIT, || async {
             let why = match session.greet().await {

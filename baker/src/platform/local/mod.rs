@@ -202,12 +202,7 @@ impl Platform for Local {
         Ok((Kept { image: folder, artifact, packages: packed.packages }, result))
     }
 
-    async fn boot(
-        &self,
-        _: &PathBuf,
-        _: &Order<'_, Origin>,
-        _: &mut Run<'_>,
-    ) -> Result<Builder, Failure> {
+    async fn boot(&self, _: &PathBuf, _: &Order<'_, Origin>, _: &mut Run<'_>) -> Result<Builder, Failure> {
         Err(Failure::new("the local platform does not boot images"))
     }
 
