@@ -2,6 +2,8 @@
 
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use testbed::binaries;
 use testbed::ec2::{self, Cloud, Effect, On, Options};
@@ -126,5 +128,149 @@ print(code(ec2.run_instances, **launch))
     assert_eq!(left, ["instance", "volume", "network interface"]);
     cloud.reset()?;
     assert_eq!((cloud.left()?.len(), cloud.calls().len()), (0, 0));
+    Ok(())
+}
+
+#[test]
+fn a_host_is_cut_off_started_rebooted_and_shut_down_as_an_instance_is() -> Outcome {
+    let cloud = Cloud::start(&Options { bodies: true, ..Options::default() })?;
+    let source = cloud.source_ami("debian-12-amd64-20261101", Some(&ec2::debian()?))?;
+    let folder = tempfile::TempDir::new()?;
+    let key = folder.path().join("key");
+    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status()?;
+    assert!(made.success());
+    let launched = python(
+        &cloud,
+        &format!(
+            "
+ec2.import_key_pair(KeyName='k', PublicKeyMaterial=open('{key}.pub', 'rb').read())
+i = ec2.run_instances(ImageId='{source}', InstanceType='t3.small', MinCount=1, MaxCount=1, KeyName='k',
+    MetadataOptions={{'HttpTokens': 'required', 'HttpPutResponseHopLimit': 1}})['Instances'][0]['InstanceId']
+print(i, instance(i)['PublicIpAddress'])
+",
+            key = key.display()
+        ),
+    )?;
+    let (id, address) = launched.split_once(' ').ok_or("there is no address")?;
+    cloud.wait_until_booted(id)?;
+
+    let mut ssh = Command::new("ssh");
+    ssh.args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"]);
+    ssh.arg("-i").arg(&key).arg(format!("admin@{address}")).arg("sudo id --user");
+    let said = cloud.output(ssh.stdin(Stdio::null()))?;
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "0\n", "{}", String::from_utf8_lossy(&said.stderr));
+
+    let asked = cloud.run(id, &["python3", "-c", METADATA])?;
+    let said = String::from_utf8_lossy(&asked.stdout);
+    let expected = format!("401\n401\n{id}\nnothing from further away\n");
+    assert_eq!(said, expected, "{}", String::from_utf8_lossy(&asked.stderr));
+
+    // What was synchronised is on the disk when the power is cut, and nothing else of the last moments.
+    let written =
+        "echo 1 > /root/kept && sync --file-system /root && echo 1 > /root/lost && touch /run/running";
+    assert!(succeeds(&cloud, id, written)?);
+    let image = python(
+        &cloud,
+        &format!(
+            "
+ec2.stop_instances(InstanceIds=['{id}'], SkipOsShutdown=True); until('stopped', '{id}')
+print(ec2.create_image(InstanceId='{id}', Name='cut-off')['ImageId'])
+ec2.start_instances(InstanceIds=['{id}'])
+"
+        ),
+    )?;
+    let tree = cloud.image_tree(&image)?;
+    assert_eq!(tree.read("/root/kept")?, "1\n");
+    assert!(tree.read("/root/lost").is_err(), "what was not synchronised is lost");
+
+    cloud.wait_until_booted(id)?;
+    assert!(succeeds(&cloud, id, "test -e /root/kept && test ! -e /root/lost && test ! -e /run/running")?);
+    assert!(succeeds(&cloud, id, "echo 1 > /root/written && touch /run/running")?);
+    python(&cloud, &format!("ec2.reboot_instances(InstanceIds=['{id}'])"))?;
+    until(|| succeeds(&cloud, id, "test ! -e /run/running").unwrap_or_default());
+    cloud.wait_until_booted(id)?;
+    assert!(succeeds(&cloud, id, "test -e /root/written")?, "a reboot is in order");
+    assert_eq!(python(&cloud, &format!("print(instance('{id}')['State']['Name'])"))?, "running");
+
+    assert!(succeeds(&cloud, id, "echo 1 > /root/last && systemctl poweroff")?);
+    let said = python(
+        &cloud,
+        &format!(
+            "
+until('stopped', '{id}'); print(instance('{id}')['StateReason']['Code'])
+print(ec2.create_image(InstanceId='{id}', Name='shut-down')['ImageId'])
+ec2.terminate_instances(InstanceIds=['{id}'])
+"
+        ),
+    )?;
+    let (reason, image) = said.split_once('\n').ok_or("there is no image")?;
+    assert_eq!(reason, "Client.InstanceInitiatedShutdown");
+    assert_eq!(cloud.image_tree(image)?.read("/root/last")?, "1\n");
+    Ok(())
+}
+
+/// Asks the metadata service without a token, with a wrong one, and with the right one; and then for a token with a socket
+/// that takes no answer which could not go a hop further (`IP_MINTTL`).
+const METADATA: &str = "
+import socket, urllib.error, urllib.request as http
+def ask(path, method='GET', **headers):
+    headers = {name.replace('_', '-'): value for name, value in headers.items()}
+    request = http.Request('http://169.254.169.254/latest' + path, method=method, headers=headers)
+    try: return http.urlopen(request, timeout=5).read().decode()
+    except urllib.error.HTTPError as error: return error.code
+print(ask('/meta-data/instance-id'))
+print(ask('/meta-data/instance-id', X_aws_ec2_metadata_token='another'))
+token = ask('/api/token', 'PUT', X_aws_ec2_metadata_token_ttl_seconds='60')
+print(ask('/meta-data/instance-id', X_aws_ec2_metadata_token=token))
+far = socket.create_connection(('169.254.169.254', 80))
+far.setsockopt(socket.IPPROTO_IP, 21, 2)
+far.settimeout(1)
+far.sendall(b'PUT /latest/api/token HTTP/1.1\\r\\nHost: m\\r\\nX-aws-ec2-metadata-token-ttl-seconds: 60\\r\\n\\r\\n')
+try: print(far.recv(100))
+except TimeoutError: print('nothing from further away')
+";
+
+/// Waits until something is so.
+fn until(is_so: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_mins(1);
+    while !is_so() {
+        assert!(Instant::now() < end, "it does not come to be so");
+        sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn an_instance_dies_or_has_no_room_or_ends_itself_when_that_is_said() -> Outcome {
+    let cloud = Cloud::start(&Options { bodies: true, ..Options::default() })?;
+    let source = cloud.source_ami("debian-12-amd64-20261101", Some(&ec2::debian()?))?;
+    cloud.fault(On::action("RunInstances"), Effect::DiskFull(50));
+    cloud.fault(On::action("RunInstances").nth(2), Effect::Dies(Duration::from_secs(1)));
+    let launched = python(
+        &cloud,
+        &format!(
+            "
+for name in ['full', 'dies']:
+    print(ec2.run_instances(ImageId='{source}', InstanceType='t3.small', MinCount=1, MaxCount=1,
+        InstanceInitiatedShutdownBehavior='terminate')['Instances'][0]['InstanceId'])
+"
+        ),
+    )?;
+    let (full, dies) = launched.split_once('\n').ok_or("there are not two instances")?;
+    cloud.wait_until_booted(full)?;
+    let written = cloud.run(full, &["dd", "if=/dev/zero", "of=/root/large", "bs=1M", "count=60"])?;
+    let said = String::from_utf8_lossy(&written.stderr);
+    assert!(said.contains("No space left on device"), "{said}");
+    assert!(succeeds(&cloud, full, "systemctl poweroff")?);
+    let said = python(
+        &cloud,
+        &format!(
+            "
+for id in ['{full}', '{dies}']:
+    until('terminated', id); print(instance(id)['StateReason']['Code'])
+"
+        ),
+    )?;
+    assert_eq!(said, "Client.InstanceInitiatedShutdown\nServer.InternalError");
+    assert_eq!(cloud.left()?, []);
     Ok(())
 }

@@ -49,7 +49,9 @@ impl Request {
             path: words.next().unwrap_or_default().into(),
             ..Self::default()
         };
-        (request.headers, request.body) = headers_and_body(&mut reader)?;
+        request.headers = headers(&mut reader)?;
+        // Without a length there is none.
+        request.body = body(&mut reader, &request.headers)?.unwrap_or_default();
         Ok(Some(request))
     }
 }
@@ -124,18 +126,30 @@ pub fn exchange(mut stream: impl Read + Write, request: &Request) -> io::Result<
     reader.read_line(&mut line)?;
     let status = line.split_whitespace().nth(1).and_then(|status| status.parse().ok());
     let status = status.ok_or_else(|| io::Error::other(format!("`{}` is no answer", line.trim())))?;
-    let (headers, body) = headers_and_body(&mut reader)?;
+    let headers = headers(&mut reader)?;
+    let body = if let Some(body) = body(&mut reader, &headers)? {
+        body
+    } else {
+        // It ends with the connection.
+        let mut body = Vec::new();
+        reader.read_to_end(&mut body)?;
+        body
+    };
     Ok(Answer { status, headers, body: String::from_utf8_lossy(&body).into_owned() })
 }
 
-fn headers_and_body(reader: &mut impl BufRead) -> io::Result<(BTreeMap<String, String>, Vec<u8>)> {
+fn headers(reader: &mut impl BufRead) -> io::Result<BTreeMap<String, String>> {
     let mut headers = BTreeMap::new();
     loop {
         let mut line = String::new();
         reader.read_line(&mut line)?;
-        let Some((name, value)) = line.split_once(':') else { break };
+        let Some((name, value)) = line.split_once(':') else { return Ok(headers) };
         headers.insert(name.trim().to_lowercase(), value.trim().to_owned());
     }
+}
+
+/// The body, if the headers tell its length.
+fn body(reader: &mut impl BufRead, headers: &BTreeMap<String, String>) -> io::Result<Option<Vec<u8>>> {
     let mut body = Vec::new();
     match headers.get("content-length").and_then(|length| length.parse().ok()) {
         Some(length) => {
@@ -153,10 +167,7 @@ fn headers_and_body(reader: &mut impl BufRead) -> io::Result<(BTreeMap<String, S
                 break;
             }
         },
-        None if headers.get("connection").is_some_and(|connection| connection == "close") => {
-            reader.read_to_end(&mut body)?;
-        }
-        None => {}
+        None => return Ok(None),
     }
-    Ok((headers, body))
+    Ok(Some(body))
 }

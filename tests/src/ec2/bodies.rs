@@ -118,6 +118,7 @@ impl Bodies {
                     }
                 }
             }
+            "StopInstances" if call.says("SkipOsShutdown") => bodies().for_each(|body| body.kill()),
             "StopInstances" => bodies().for_each(|body| body.power_off()),
             "RebootInstances" => bodies().for_each(|body| body.reboot()),
             "TerminateInstances" => {
@@ -137,7 +138,7 @@ impl Bodies {
                 }
                 let body = self.of(call.parameter("InstanceId"));
                 if let Ok(body) = body
-                    && call.parameter("NoReboot") != "true"
+                    && !call.says("NoReboot")
                 {
                     body.reboot();
                 }

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::disks::{leave_mounts, mount_disk};
+use super::disks::{cut_off, leave_mounts, mount_disk};
 use crate::host::Group;
 use crate::world::{World, done};
 
@@ -161,7 +162,7 @@ impl Body {
         });
     }
 
-    /// Cuts its power, and it is known why.
+    /// Cuts its power, and it is known why. On its disk is what was synchronised.
     pub(super) fn kill(&self) {
         self.state().told = true;
         self.die();
@@ -219,7 +220,7 @@ impl Body {
             let status = self.run_once(settings, &group, &root, &namespace, tell)?;
             let told = self.state().told;
             if status.code() != Some(REBOOTED) || told {
-                unmount(&root)?;
+                unmount(&root, status)?;
                 return Ok(status);
             }
         }
@@ -245,7 +246,7 @@ impl Body {
             .arg(format!("--network-namespace-path={namespace}"))
             .arg(format!("--machine=ip-10-200-0-{}", settings.number))
             .args(["--boot", "--register=no", "--keep-unit", "--notify-ready=yes", "--console=read-only"])
-            .args(["--resolv-conf=off", "--timezone=off", "--link-journal=no", "--suppress-sync=yes"])
+            .args(["--resolv-conf=off", "--timezone=off", "--link-journal=no"])
             .arg("--capability=CAP_NET_ADMIN")
             .arg(format!("--bind-ro={folder}/guise:/run/systemd/system"))
             .env_clear()
@@ -313,17 +314,25 @@ fn guise(folder: &Path) -> io::Result<()> {
 fn fill(root: &Path, room: u64) -> io::Result<()> {
     let file = File::create(root.join("var/lib/full"))?;
     let there = nix::sys::statvfs::fstatvfs(&file)?;
-    let free = there.blocks_available() * there.fragment_size();
+    // Those that are reserved are for root, who can do most harm.
+    let free = there.blocks_free() * there.fragment_size();
     let size = i64::try_from(free.saturating_sub(room * 1024 * 1024)).map_err(io::Error::other)?;
     nix::fcntl::fallocate(&file, nix::fcntl::FallocateFlags::empty(), 0, size)?;
     Ok(())
 }
 
-/// Takes the disk out. What is on it is whole then.
-fn unmount(root: &Path) -> io::Result<()> {
+/// Takes the disk out. What was written is on it then, or, if the power was cut, what was synchronised.
+fn unmount(root: &Path, ended: ExitStatus) -> io::Result<()> {
+    let cut = ended.signal() == Some(Signal::SIGKILL as i32);
+    if cut {
+        cut_off(root)?;
+    }
     // If what is inside froze it, it cannot be unmounted.
     let _ = done(Command::new("fsfreeze").arg("--unfreeze").arg(root));
-    done(Command::new("sync").arg("--file-system").arg(root))?;
+    if !cut {
+        // Processes that were killed may have it for a moment longer than this thread.
+        done(Command::new("sync").arg("--file-system").arg(root))?;
+    }
     let until = Instant::now() + Duration::from_secs(5);
     // Processes that were killed may take a moment to be gone.
     while let Err(error) = done(Command::new("umount").arg(root)) {

@@ -58,13 +58,13 @@ impl Call {
             None => form_urlencoded::parse(&request.body).into_owned().collect(),
         };
         let action = target.or_else(|| parameters.get("Action").map(String::as_str)).unwrap_or_default();
-        let says = |name: &str| parameters.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let dry_run = parameters.get("DryRun").is_some_and(|value| value.eq_ignore_ascii_case("true"));
         Self {
             number: 0,
             service: scope.service,
             action: action.to_owned(),
             region: scope.region,
-            dry_run: says("DryRun"),
+            dry_run,
             parameters,
             instance,
             invocation: request.headers.get("amz-sdk-invocation-id").cloned().unwrap_or_default(),
@@ -76,6 +76,11 @@ impl Call {
     /// A parameter; empty if there is none.
     pub fn parameter(&self, name: &str) -> &str {
         self.parameters.get(name).map_or("", String::as_str)
+    }
+
+    /// Whether a parameter is true.
+    pub fn says(&self, name: &str) -> bool {
+        self.parameter(name).eq_ignore_ascii_case("true")
     }
 
     /// The code of the error that it was answered with.

@@ -12,6 +12,11 @@
 //! Without bodies ([`Options::default`]) it listens on the machine's loopback, needs no root, and an instance is what
 //! moto says that it is. With bodies it is in a [`crate::world::World`], and needs root.
 //!
+//! On the disk of an instance with a body is what was synchronised there (`fsync`, `syncfs`), and what the kernel wrote by
+//! itself. `StopInstances` shuts down in order, so everything is on it; with `SkipOsShutdown` the power is cut.
+//! A snapshot has what is on the disk when it is created. That of an instance that runs is more than AWS promises: the file
+//! system is frozen for it, which writes everything out, unless somebody inside has frozen it already.
+//!
 //! What it is not: only the root volume of an instance is a disk, security groups let everything through, instances
 //! do not reach one another, and signatures are not checked.
 
