@@ -203,21 +203,29 @@ fn finish_interrupted(linux: &Linux, ask: bool, output: &mut dyn FnMut(&str)) ->
         let configure = command(linux, argv);
         unless_it_failed(waiting_for_lock(linux, output, |output| linux.runner.run(&configure, output)))?;
     }
-    // What is only half unpacked, or lacks a package that was to come with it.
+    // What lacks a package that was to come with it is configured when that has come, and what is only half unpacked
+    // is unpacked anew, which apt does only if it is told to.
     if is_interrupted(linux)? {
         unless_it_failed(Apt.refresh(linux, output))?;
-        unless_it_failed(apt_get(linux, &["--no-remove", "--fix-broken", "install"], output))?;
+        let options = ["--no-remove", "--reinstall", "--fix-broken", "install", "--"].map(str::to_owned);
+        let arguments: Vec<String> =
+            options.into_iter().chain(dpkg::half_installed(&status(linux)?)).collect();
+        unless_it_failed(apt_get(linux, &arguments, output))?;
     }
     Ok(())
 }
 
 /// Whether packages are neither wholly there nor wholly gone.
 fn is_interrupted(linux: &Linux) -> Result<bool, PerformError> {
-    let path = Path::new(dpkg::STATUS);
-    let status = linux.tree.read(path).map_err(failed(format!("read `{}`", path.display())))?;
     let journal = Path::new("/var/lib/dpkg/updates");
     let updates = linux.tree.names(journal).map_err(failed(format!("read `{}`", journal.display())))?;
-    Ok(!updates.is_empty() || dpkg::is_interrupted(&status.unwrap_or_default()))
+    Ok(!updates.is_empty() || dpkg::is_interrupted(&status(linux)?))
+}
+
+fn status(linux: &Linux) -> Result<Vec<u8>, PerformError> {
+    let path = Path::new(dpkg::STATUS);
+    let status = linux.tree.read(path).map_err(failed(format!("read `{}`", path.display())))?;
+    Ok(status.unwrap_or_default())
 }
 
 /// What installs what an upgrade newly needs, and removes nothing (apt-get(8)).
