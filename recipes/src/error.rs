@@ -6,6 +6,7 @@ use std::fmt;
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 
 use crate::source::Location;
+use crate::url::with_queries_covered;
 
 /// One thing that is wrong in a recipe, an image definition or a value given to one.
 ///
@@ -54,8 +55,9 @@ impl Problem {
     #[must_use]
     pub fn at(mut self, location: &Location) -> Self {
         if self.0.location.is_none() {
-            self.0.source =
-                Some(Shown(NamedSource::new(&location.source.name, location.source.text.clone())));
+            // The line is shown, and an address in it may let in whoever has its query.
+            let text = with_queries_covered(&location.source.text).into_owned();
+            self.0.source = Some(Shown(NamedSource::new(&location.source.name, text)));
             self.0.location = Some(location.clone());
         }
         self

@@ -279,6 +279,22 @@ const VARIANTS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "pam",
+        &[
+            "file: svc, rules: [ { type: auth, module: pam_wheel.so, control: required, before: pam_unix.so } ]",
+            "file: svc, rules: [ { type: auth, module: pam_wheel.so, control: requisite, arguments: [use_uid] } ]",
+            "file: svc, rules: [ { type: auth, module: pam_wheel.so, state: absent } ]",
+        ],
+    ),
+    ("pam_profile", &["names: [made]", "names: [made], enabled: false"]),
+    (
+        "password_policy",
+        &[
+            "faillock: { deny: 3, even_deny_root: true }",
+            "faillock: { deny: 5, even_deny_root: false }, login_defs: { UMASK: \"027\" }",
+        ],
+    ),
+    (
         "permissions",
         &["path: /srv/tree, file_mode: \"0640\"", "path: /srv/tree, file_mode: \"0600\", owner: have"],
     ),

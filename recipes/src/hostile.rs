@@ -36,7 +36,7 @@ pub const TARGETS: [(&str, Target); 6] = [
 ];
 
 /// What resources do to a file that somebody else wrote: where it is, and the resource.
-const EDITORS: [(&str, &str); 15] = [
+const EDITORS: [(&str, &str); 20] = [
     ("/etc/edited", "line: { path: /etc/edited, match: '^a', line: \"a b\" }"),
     ("/etc/edited", "line: { path: /etc/edited, match: b, state: absent }"),
     ("/etc/edited", "block: { path: /etc/edited, name: a, content: \"b\\nc\\n\" }"),
@@ -51,6 +51,20 @@ const EDITORS: [(&str, &str); 15] = [
     ("/etc/hosts", "hosts_entry: { address: 10.0.0.5, names: [a, b] }"),
     ("/etc/sysctl.d/a.conf", "sysctl: { name: b, settings: { net.a: 1 } }"),
     ("/etc/default/locale", "locale: { lang: C.UTF-8 }"),
+    (
+        "/etc/pam.d/edited",
+        "pam: { file: edited, rules: [ { type: auth, module: pam_a.so, control: required, arguments: [b c] } ] }",
+    ),
+    (
+        "/etc/pam.d/edited",
+        "pam: { file: edited, rules: [ { type: auth, module: pam_a.so, having: b, control: optional, before: pam_b.so } ] }",
+    ),
+    (
+        "/etc/pam.d/edited",
+        "pam: { file: edited, rules: [ { type: auth, module: pam_a.so, state: absent } ] }",
+    ),
+    ("/etc/security/faillock.conf", "password_policy: { faillock: { deny: 1, audit: true, silent: false } }"),
+    ("/etc/login.defs", "password_policy: { login_defs: { UMASK: \"027\" } }"),
     ("/usr/lib/systemd/system/a.service", "service: { name: a, enabled: true, state: running }"),
 ];
 
@@ -146,6 +160,10 @@ pub fn editors(bytes: &[u8]) {
     for directory in ["/etc/default", "/etc/systemd", "/etc/systemd/system", "/usr/lib", "/usr/lib/systemd"] {
         fake.directory(directory);
     }
+    for directory in ["/etc/pam.d", "/etc/security"] {
+        fake.directory(directory);
+    }
+    fake.file("/usr/lib/security/pam_a.so", "");
     fake.apply(&Op::WriteFile(WriteFile {
         path: path.into(),
         content: Content::new(text.to_vec()),
@@ -304,7 +322,7 @@ mod tests {
         #[test]
         fn any_file_can_be_edited_or_says_why_not(
             editor in 0..u8::try_from(EDITORS.len()).expect("a few"),
-            text in "([\\[\\]{}\"'#;=:,.\\\\ \t\r]|\n|a|b|c|a b|1|/a|tmpfs|\\[a\\]|\\[Install\\]|WantedBy=|10\\.0\\.0\\.5|net\\.a|# BEGIN a|# END a|\"\"\"|\\PC){0,40}",
+            text in "([\\[\\]{}\"'#;=:,.\\\\ \t\r]|\n|a|b|c|a b|1|/a|tmpfs|\\[a\\]|\\[Install\\]|WantedBy=|10\\.0\\.0\\.5|net\\.a|# BEGIN a|# END a|auth |session |required |\\[success=1\\] |pam_a.so |pam_b.so|@include |deny|audit|UMASK|\"\"\"|\\PC){0,40}",
         ) {
             editors(&[&[editor], text.as_bytes()].concat());
         }

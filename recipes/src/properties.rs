@@ -94,6 +94,7 @@ fn host(bakes: bool, lines: &[String]) -> Fake {
     let have = UserRequest { name: "have".into(), create_home: true, ..UserRequest::default() };
     fake.apply(&Op::CreateUser(have));
     editors(&mut fake);
+    pam(&mut fake);
     for (i, text) in lines.iter().enumerate() {
         fake.file(&format!("/etc/l{i}"), text);
     }
@@ -141,6 +142,31 @@ fn editors(fake: &mut Fake) {
             Op::CreateSymlink { path: "/etc/alternatives/editor".into(), target: path.into(), before: None };
         let manual = write("/var/lib/dpkg/alternatives/editor", &format!("manual\n{group}"));
         fake.command_makes(&["update-alternatives", "--set", "editor", path], vec![manual, chosen]);
+    }
+}
+
+/// A service, what checks passwords, and a profile of pam-auth-update.
+fn pam(fake: &mut Fake) {
+    for directory in ["/etc/pam.d", "/usr/lib/security", "/usr/share/pam-configs", "/var/lib/pam"] {
+        fake.directory(directory);
+    }
+    fake.file("/etc/pam.d/svc", "auth required pam_unix.so\n");
+    for module in ["pam_unix.so", "pam_wheel.so"] {
+        fake.file(&format!("/usr/lib/security/{module}"), "");
+    }
+    fake.file("/etc/security/faillock.conf", "# deny = 3\n");
+    fake.file("/etc/login.defs", "UMASK\t022\n");
+    let marks = "# here are the per-package modules (the \"Primary\" block)\n# here's the fallback if no module succeeds
+# and here are more per-package modules (the \"Additional\" block)\n# end of pam-auth-update config\n";
+    for stack in ["auth", "account", "password", "session", "session-noninteractive"] {
+        fake.file(&format!("/etc/pam.d/common-{stack}"), marks);
+    }
+    fake.file("/usr/share/pam-configs/made", "Auth-Type: Additional\nAuth:\n\toptional pam_wheel.so\n");
+    for (option, text) in [("--enable", "Module: made\noptional pam_wheel.so\n"), ("--disable", "")] {
+        fake.command_makes(
+            &["pam-auth-update", "--package", option, "made"],
+            vec![write("/var/lib/pam/auth", text)],
+        );
     }
 }
 

@@ -290,9 +290,12 @@ fn ordered(declarations: &[Declaration]) -> Result<Vec<&Declaration>, Problem> {
             _ => None,
         })
         .collect();
+    // Of two with a name, which is a problem of its own, the first.
+    let positions: BTreeMap<&str, usize> =
+        names.iter().enumerate().rev().filter_map(|(at, name)| Some(((*name)?, at))).collect();
     let position = |node: &Node| {
         let name = node.as_str("the name of another resource")?;
-        names.iter().position(|other| *other == Some(name)).ok_or_else(|| {
+        positions.get(name).copied().ok_or_else(|| {
             let valid: Vec<&str> = names.iter().flatten().copied().collect();
             Problem::new(format!("no resource has the name `{name}`"))
                 .at(&node.at)

@@ -1,5 +1,6 @@
 //! Addresses that something is fetched from.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer};
@@ -73,6 +74,22 @@ pub fn without_query(address: &str) -> String {
     }
 }
 
+/// A text of somebody's with the queries of all addresses in it covered, and everything in its place.
+pub(crate) fn with_queries_covered(text: &str) -> Cow<'_, str> {
+    let mut covered = Cow::Borrowed(text);
+    for (scheme, _) in text.match_indices("://") {
+        let address = &text[scheme..];
+        let ends = |c: char| c.is_whitespace() || c == '"' || c == '\'';
+        let address = &address[..address.find(ends).unwrap_or(address.len())];
+        if let Some(query) = address.find('?') {
+            let at = scheme + query + 1..scheme + address.len();
+            let stars = "*".repeat(at.len());
+            covered.to_mut().replace_range(at, &stars);
+        }
+    }
+    covered
+}
+
 impl fmt::Display for HttpsUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&without_query(&self.0))
@@ -88,5 +105,22 @@ impl fmt::Debug for HttpsUrl {
 impl<'de> Deserialize<'de> for HttpsUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_covered_and_everything_stays_in_its_place() {
+        let text = "- a: { url: https://a.b/c?X-Sig=1&é=2, b: \"http://d?e\" }\n# https://f/g h?i\n";
+        let covered = with_queries_covered(text);
+        assert_eq!(
+            covered,
+            "- a: { url: https://a.b/c?************* b: \"http://d?*\" }\n# https://f/g h?i\n"
+        );
+        assert_eq!(covered.len(), text.len());
+        assert!(matches!(with_queries_covered("a?b: c"), Cow::Borrowed(_)));
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 
+use testbed::apt;
 use testbed::host::Host;
 use testbed::world::World;
 
@@ -132,5 +133,103 @@ fn a_run_that_is_killed_at_any_call_leaves_old_or_new_files_and_the_next_finishe
     println!("{killed} kills");
     // Fewer would mean that the calls above are not those of a run any more.
     assert!(killed > 40, "{killed} runs were killed");
+    Ok(())
+}
+
+/// The moments of a transaction at which something is killed: a script of a package, and the recipe that is applied.
+const MOMENTS: [(&str, &str); 8] = [
+    ("base-preinst", "installed"),
+    ("main-preinst", "installed"),
+    ("base-postinst", "installed"),
+    ("main-postinst", "installed"),
+    // It is only recommended, so the package of the recipe may be wholly there without it.
+    ("extra-postinst", "installed"),
+    ("main-prerm", "removed"),
+    ("main-postrm", "removed"),
+    ("base-prerm", "removed"),
+];
+
+/// What is killed: dpkg, the agent that waits for it, both, and all processes of the transaction with the agent.
+const KILLS: [&str; 4] = [
+    "kill -KILL $PPID",
+    "kill -KILL $(cat /run/bootstrap-agent/apply.lock)",
+    "kill -KILL $(cat /run/bootstrap-agent/apply.lock) $PPID",
+    "kill -KILL $(cat /run/bootstrap-agent/apply.lock) 0",
+];
+
+const INSTALLED: &str = "resources:
+  - package: { name: probe-main, recommends: true }
+";
+const REMOVED: &str = "resources:
+  - package: { name: probe-main, state: purged }
+  - package: { name: probe-extra, state: purged }
+  - package: { name: probe-base, state: purged }
+";
+
+fn transaction_repository(host: &Host) -> Result<(), Box<dyn Error>> {
+    let names = ["preinst", "postinst", "prerm", "postrm"];
+    let script = |package: &str, script: &str| {
+        format!(
+            "#!/bin/sh -e
+if test \"$(cat /run/moment 2>/dev/null)\" = {package}-{script}; then rm /run/moment; . /run/kill; fi
+"
+        )
+    };
+    let texts: Vec<Vec<(&str, String)>> = ["base", "main", "extra"]
+        .iter()
+        .map(|package| names.iter().map(|&name| (name, script(package, name))).collect())
+        .collect();
+    let scripts: Vec<Vec<(&str, &str)>> =
+        texts.iter().map(|texts| texts.iter().map(|(name, text)| (*name, text.as_str())).collect()).collect();
+    let package = |at: usize, name, fields| apt::Scripted { name, fields, scripts: &scripts[at] };
+    let repository = host.disk().tree().join("srv/transaction");
+    apt::repository_with_scripts(
+        &repository,
+        &[
+            package(0, "probe-base", ""),
+            package(1, "probe-main", "Depends: probe-base\nRecommends: probe-extra\n"),
+            package(2, "probe-extra", ""),
+        ],
+    )?;
+    std::fs::remove_file(repository.join("InRelease"))?;
+    let list = "deb [trusted=yes] file:/srv/transaction ./";
+    let sources = "/etc/apt/sources.list";
+    shell(host, &format!("rm -rf {sources} {sources}.d/*; echo '{list}' > {sources}"))?;
+    Ok(())
+}
+
+#[test]
+fn a_transaction_of_packages_that_is_killed_is_finished_by_the_next_run() -> Outcome {
+    let world = World::new()?;
+    let host = host(&world)?;
+    transaction_repository(&host)?;
+    let bundles = [("installed", INSTALLED), ("removed", REMOVED)];
+    let bundles: BTreeMap<&str, String> = bundles
+        .into_iter()
+        .map(|(name, recipe)| Ok((name, host.put(name, recipe)?)))
+        .collect::<Result<_, Box<dyn Error>>>()?;
+    let applied = |name: &str, case: &str| -> Result<(), Box<dyn Error>> {
+        let run = host.apply(&[], &bundles[name])?;
+        assert_eq!(run.code, Some(0), "{case}: {name}: {run:?}");
+        // Nothing is half done, of these packages and of any other, and services may be started again.
+        let count = if name == "installed" { 3 } else { 0 };
+        let seen =
+            "dpkg --audit; test ! -e /usr/sbin/policy-rc.d; dpkg-query --show 'probe-*' 2>/dev/null | wc -l";
+        assert_eq!(shell(&host, seen)?.trim(), count.to_string(), "{case}: {name}");
+        let left = host.run(&[AGENT, "plan", "--detailed-exitcode", &bundles[name]])?;
+        assert_eq!(left.status.code(), Some(0), "{case}: {}", String::from_utf8_lossy(&left.stdout));
+        Ok(())
+    };
+    for kill in KILLS {
+        for (moment, name) in MOMENTS {
+            let case = format!("`{kill}` in {moment}");
+            applied(if name == "installed" { "removed" } else { "installed" }, &case)?;
+            shell(&host, &format!("echo {moment} > /run/moment; echo '{kill}' > /run/kill"))?;
+            let run = host.apply(&[], &bundles[name])?;
+            assert_ne!(run.code, Some(0), "{case}: {run:?}");
+            shell(&host, "test ! -e /run/moment").map_err(|error| format!("{case}: {error}"))?;
+            applied(name, &case)?;
+        }
+    }
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::{NOTHING, Outcome};
 
 /// Makes a repository of packages with nothing in them but a file of configuration, and signs them with a key that
 /// is thrown away.
-const MAKE_REPOSITORY: &str = r"#!/bin/sh -e
+pub(crate) const MAKE_REPOSITORY: &str = r"#!/bin/sh -e
 package() {
     cat > /tmp/package.spec <<EOF
 Name: $1

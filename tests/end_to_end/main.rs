@@ -6,6 +6,7 @@ mod cloud_init;
 mod cut_off;
 mod definitions;
 mod dnf;
+mod dnf_5;
 mod ec2;
 mod facts;
 mod fetch;

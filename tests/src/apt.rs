@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -10,6 +11,17 @@ use tempfile::TempDir;
 /// Name and version of a package, which has nothing in it.
 pub type Package<'a> = (&'a str, &'a str);
 
+/// A package with scripts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Scripted<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// More fields of its control file, each a line.
+    pub fields: &'a str,
+    /// What dpkg runs, such as `postinst`, and what that is.
+    pub scripts: &'a [(&'a str, &'a str)],
+}
+
 /// Makes a flat repository (sources.list(5)) of these packages in a folder: the packages as
 /// `NAME_VERSION_all.deb`, `Packages`, `InRelease`, and the key that signed it as `key.asc`.
 /// Returns the names of the files.
@@ -17,17 +29,36 @@ pub type Package<'a> = (&'a str, &'a str);
 /// # Errors
 /// When a tool is missing or fails.
 pub fn repository(folder: &Path, packages: &[Package<'_>]) -> io::Result<Vec<String>> {
+    let plain = |&(name, version)| (version, Scripted { name, ..Scripted::default() });
+    made(folder, &packages.iter().map(plain).collect::<Vec<_>>())
+}
+
+/// The same of packages with scripts, of version 1.0.
+///
+/// # Errors
+/// When a tool is missing or fails.
+pub fn repository_with_scripts(folder: &Path, packages: &[Scripted<'_>]) -> io::Result<Vec<String>> {
+    made(folder, &packages.iter().map(|package| ("1.0", *package)).collect::<Vec<_>>())
+}
+
+fn made(folder: &Path, packages: &[(&str, Scripted<'_>)]) -> io::Result<Vec<String>> {
     fs::create_dir_all(folder)?;
     let mut names = vec!["InRelease".to_owned(), "Packages".to_owned()];
     let mut index = String::new();
-    for (name, version) in packages {
+    for (version, Scripted { name, fields, scripts }) in packages {
         let control = format!(
             "Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: Nobody <nobody@example.com>\n\
-             Description: for a test\n"
+             {fields}Description: for a test\n"
         );
         let tree = TempDir::with_prefix("package-")?;
-        fs::create_dir(tree.path().join("DEBIAN"))?;
-        fs::write(tree.path().join("DEBIAN/control"), &control)?;
+        let folder_of_control = tree.path().join("DEBIAN");
+        fs::create_dir(&folder_of_control)?;
+        fs::write(folder_of_control.join("control"), &control)?;
+        for (script, text) in *scripts {
+            let path = folder_of_control.join(script);
+            fs::write(&path, text)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        }
         let file = format!("{name}_{version}_all.deb");
         let path = folder.join(&file);
         run(Command::new("dpkg-deb").args(["--root-owner-group", "--build"]).arg(tree.path()).arg(&path))?;

@@ -1,9 +1,9 @@
 //! The checkers of well-known files: what `validate` is where a recipe does not say.
 //!
-//! A checker is here only if it judges a file by itself. `findmnt --verify` wants every device of an fstab to
-//! be there, `logrotate --debug` every log, `systemd-analyze verify` every program of a unit, and `nginx -t`
-//! every file of the site: on a builder, or among files that are put in place together, they would refuse
-//! what is valid.
+//! A checker is here only if it judges a file by itself. `logrotate --debug` wants every log to be there,
+//! `systemd-analyze verify` every program of a unit, and `nginx -t` every file of the site and every name that it
+//! resolves: on a builder, or among files that are put in place together, they would refuse what is valid. Of what
+//! `findmnt --verify` finds only the lines count that it cannot read: it wants the devices to be there as well.
 
 use std::path::Path;
 
@@ -70,6 +70,17 @@ const CHECKERS: &[Checker] = &[
         // The folder is there once sshd has run; the key is there on every host, and in no image.
         needs: &["/run/sshd", "/etc/ssh/ssh_host_ed25519_key"],
     },
+    Checker {
+        files: &["/etc/fstab"],
+        argv: &[
+            "/bin/sh",
+            "-c",
+            "! findmnt --verify --tab-file \"$1\" 2>&1 | grep \"parse error at line\"",
+            "findmnt",
+            "{file}",
+        ],
+        needs: &["/usr/bin/findmnt"],
+    },
     Checker { files: &["/etc/nftables.conf"], argv: &["/usr/sbin/nft", "-c", "-f", "{file}"], needs: &[] },
     Checker {
         files: &["/etc/profile", "/etc/profile.d/*.sh", "/etc/default/grub"],
@@ -113,12 +124,12 @@ mod tests {
     use crate::testing::Example;
 
     fn with_programs(mut fake: Fake) -> Fake {
-        for folder in
-            ["/etc/sudoers.d", "/etc/ssh", "/etc/ssh/sshd_config.d", "/usr/sbin", "/bin", "/etc/profile.d"]
-        {
+        let folders = ["/etc/sudoers.d", "/etc/ssh", "/etc/ssh/sshd_config.d", "/etc/profile.d"];
+        for folder in folders.into_iter().chain(["/usr/sbin", "/usr/bin", "/bin"]) {
             fake.directory(folder);
         }
-        for program in ["/usr/sbin/visudo", "/usr/sbin/sshd", "/usr/sbin/nft", "/bin/sh"] {
+        let programs = ["/usr/sbin/visudo", "/usr/sbin/sshd", "/usr/sbin/nft", "/bin/sh", "/usr/bin/findmnt"];
+        for program in programs {
             fake.file(program, "");
         }
         fake
@@ -144,6 +155,12 @@ mod tests {
         );
         assert_eq!(checked(&mut fake, &file("/etc/nftables.conf")), is("/usr/sbin/nft -c -f {file}"));
         assert_eq!(checked(&mut fake, &file("/etc/profile.d/a.sh")), is("/bin/sh -n {file}"));
+        let findmnt = "/bin/sh -c ! findmnt --verify --tab-file \"$1\" 2>&1 | grep \"parse error at line\" findmnt {file}";
+        assert_eq!(checked(&mut fake, &file("/etc/fstab")), is(findmnt));
+        assert_eq!(
+            checked(&mut fake, "- yaml: { path: /etc/profile.d/b.sh, key: a, value: b, create: true }"),
+            is("/bin/sh -n {file}")
+        );
         assert_eq!(checked(&mut fake, &file("/etc/sudoers.conf")), None);
         assert_eq!(checked(&mut fake, &file("/etc/profile.d/a.csh")), None);
     }
@@ -166,6 +183,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_fetched_is_checked_as_well() {
+        let mut fake = with_programs(Fake::debian());
+        fake.serves("https://a.b/c", "x");
+        let mut checked = |more: &str| {
+            let sha256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881";
+            let path = "/etc/sudoers.d/a";
+            let example =
+                format!("- download: {{ path: {path}, url: https://a.b/c, sha256: {sha256}{more} }}");
+            Example::resources(&format!("- file: {{ path: {path}, state: absent }}")).settles(&mut fake);
+            Example::resources(&example).settles(&mut fake);
+            let Some(Op::Download(download)) = fake.performed.last() else { panic!("it is fetched") };
+            download.validate.as_ref().map(|words| words.join(" "))
+        };
+        assert_eq!(checked("").as_deref(), Some("/usr/sbin/visudo -cf {file}"));
+        assert_eq!(checked(", validate: 'a {file}'").as_deref(), Some("a {file}"));
+        assert_eq!(checked(", validate: false"), None);
+    }
+
+    #[test]
     fn what_a_recipe_says_holds() {
         let mut fake = with_programs(Fake::debian());
         let with = |validate: &str, content: &str| {
@@ -174,6 +210,8 @@ mod tests {
         assert_eq!(checked(&mut fake, &with("'true {file}'", "a")).as_deref(), Some("true {file}"));
         assert_eq!(checked(&mut fake, &with("[a, b]", "b")).as_deref(), Some("a b"));
         assert_eq!(checked(&mut fake, &with("false", "c")), None);
+        let yaml = "- yaml: { path: /etc/profile.d/b.sh, key: a, value: b, create: true, validate: false }";
+        assert_eq!(checked(&mut fake, yaml), None);
         let problems = |validate: &str| Example::resources(&with(validate, "a")).problems();
         insta::assert_snapshot!(problems("true"), @"example/recipe.yaml:2:59: expected a command: a list of words, or a string; or `false` for none, found the boolean `true`");
         insta::assert_snapshot!(problems("[]"), @"example/recipe.yaml:2:59: a command has at least one word");

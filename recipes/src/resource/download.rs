@@ -5,6 +5,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::checkers::{Validate, checker};
 use super::contents::{owners_exist, parent_exists};
 use super::fields::{AbsolutePath, Mode, Sha256Sum, State, attributes};
 use super::file::AbsentFile;
@@ -13,7 +14,6 @@ use crate::error::Problem;
 use crate::op::{Download as Fetching, Op};
 use crate::system::{EntryKind, Facts, Known, PlanError};
 use crate::url::HttpsUrl;
-use crate::words::Words;
 
 /// A file with exactly the content that is behind an `https://` address.
 ///
@@ -50,8 +50,9 @@ pub(super) struct Download {
     group: Option<String>,
     /// Its permission bits; `"0644"` if not said.
     mode: Option<Mode>,
-    /// A command that must accept the new file, as `{file}`, before it is put in place.
-    validate: Option<Words>,
+    /// A command that must accept the new file, as `{file}`, before it is put in place; `false` for none. If
+    /// not said, a file that is well known is checked by the program that reads it.
+    validate: Option<Validate>,
     /// A file of the host with the certificates, in PEM, that the server is believed by, instead of those that the
     /// host trusts.
     ca_file: Option<AbsolutePath>,
@@ -94,7 +95,7 @@ impl Fields for Download {
             sha256: sha256.0,
             path: self.path.as_path().to_owned(),
             attributes: attributes(self.owner, self.group, self.mode, 0o644),
-            validate: self.validate.map(|words| words.0),
+            validate: self.validate.map(|validate| validate.0),
             ca_file: self.ca_file.map(|path| path.as_path().to_owned()),
             max_bytes: self.max_bytes.unwrap_or(MAX_BYTES),
             replaces: false,
@@ -142,7 +143,8 @@ impl Present {
         if let Some(ca_file) = &self.0.ca_file {
             ca_file_exists(facts, ca_file)?;
         }
-        Ok(vec![Op::Download(Fetching { replaces, ..self.0.clone() })])
+        let validate = checker(facts, &self.0.path, self.0.validate.as_ref())?;
+        Ok(vec![Op::Download(Fetching { validate, replaces, ..self.0.clone() })])
     }
 }
 

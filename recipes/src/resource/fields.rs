@@ -14,6 +14,11 @@ use crate::system::Attributes;
 pub(super) struct AbsolutePath(PathBuf);
 
 impl AbsolutePath {
+    /// One that the engine knows.
+    pub(super) fn of(path: &str) -> Self {
+        Self(path.into())
+    }
+
     pub(super) fn as_path(&self) -> &Path {
         &self.0
     }

@@ -68,7 +68,17 @@ mod package_hold;
 mod package_manager;
 mod package_pin;
 mod package_upgrade;
+mod pam;
+mod pam_control;
+mod pam_files;
+mod pam_profile;
+mod pam_profile_text;
+mod pam_rule;
+mod pam_stack;
+mod pam_text;
 mod part;
+mod password_policy;
+mod password_settings;
 mod permissions;
 mod program;
 mod public_key;
@@ -141,6 +151,9 @@ kinds![
     authorized_key::AuthorizedKey,
     sudo::Sudo,
     limits::Limits,
+    pam::Pam,
+    pam_profile::PamProfile,
+    password_policy::PasswordPolicy,
     service::Service,
     systemd_unit::SystemdUnit,
     cron::Cron,

@@ -17,7 +17,7 @@ use crate::system::{Facts, PackageManager, PlanError};
 /// What is held has to be installed: put the `package` before. A `package` with a `version` changes a package
 /// that is held, and so does one that shall be absent, because the recipe says so itself.
 ///
-/// dnf holds packages with its plugin versionlock, which `python3-dnf-plugin-versionlock` brings.
+/// dnf 4 holds packages with its plugin versionlock, which `python3-dnf-plugin-versionlock` brings; dnf 5 by itself.
 ///
 /// ```yaml
 /// - package_hold: { names: [linux-image-cloud-amd64, docker-ce] }
@@ -70,9 +70,10 @@ impl Resource for Resolved {
         if self.held
             && manager == PackageManager::Dnf
             && facts.entry(Path::new(VERSIONLOCK))?.known()?.is_none()
+            && facts.entry(Path::new("/usr/bin/dnf5"))?.known()?.is_none()
         {
             return Err(PlanError::impossible_but(
-                "dnf holds packages with its plugin versionlock, which is not there",
+                "dnf 4 holds packages with its plugin versionlock, which is not there",
                 "put a `package: { name: python3-dnf-plugin-versionlock }` before it",
             ));
         }
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn dnf_needs_its_plugin() {
+    fn dnf_4_needs_its_plugin() {
         let mut fake = Fake::amazon();
         let example = Example::resources("- package: { name: a }\n- package_hold: { names: [a] }");
         fake.apply(&crate::op::Op::InstallPackages {
@@ -134,7 +135,11 @@ mod tests {
                 source: None,
             }],
         });
-        insta::assert_snapshot!(example.fails(&mut fake), @"example: package_hold a: dnf holds packages with its plugin versionlock, which is not there; put a `package: { name: python3-dnf-plugin-versionlock }` before it");
+        insta::assert_snapshot!(example.fails(&mut fake), @"example: package_hold a: dnf 4 holds packages with its plugin versionlock, which is not there; put a `package: { name: python3-dnf-plugin-versionlock }` before it");
+        let mut with_dnf_5 = Fake::amazon();
+        Example::resources("- package: { name: a }").settles(&mut with_dnf_5);
+        with_dnf_5.file("/usr/bin/dnf5", "");
+        example.settles(&mut with_dnf_5);
         fake.file("/etc/dnf/plugins/versionlock.conf", "[main]\nenabled = 1\n");
         insta::assert_snapshot!(example.settles(&mut fake), @"
         example: package_hold a

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
+use super::checkers::Validate;
 use super::edited::EditedFile;
 use super::fields::{AbsolutePath, State};
 use super::keys::{KeyPath, NestedKey, given, value_matches_state};
@@ -11,7 +12,6 @@ use super::yaml_text::{Obstacle, edit};
 use super::{Context, Fields, Resource};
 use crate::error::Problem;
 use crate::system::PlanError;
-use crate::words::Words;
 
 /// One value in a YAML file that something else owns.
 ///
@@ -41,8 +41,9 @@ pub(super) struct YamlKey {
     /// Whether a file that is not there is made, as root's, with mode 0644; `false` if not said.
     #[serde(default)]
     create: bool,
-    /// A command that must accept the new file, as `{file}`, before it is put in place.
-    validate: Option<Words>,
+    /// A command that must accept the new file, as `{file}`, before it is put in place; `false` for none. If
+    /// not said, a file that is well known is checked by the program that reads it.
+    validate: Option<Validate>,
     /// `present` or `absent`. A mapping stays, as `{}`, when its last key goes.
     #[serde(default)]
     state: State,
@@ -56,7 +57,7 @@ impl Fields for YamlKey {
         let file = EditedFile {
             path: self.path,
             create: self.create,
-            validate: self.validate.map(|words| words.0),
+            validate: self.validate.map(|validate| validate.0),
             state: self.state,
         };
         Ok(Box::new(NestedKey { file, key: self.key, value: self.value, edit: edited }))

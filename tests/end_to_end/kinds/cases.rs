@@ -227,6 +227,66 @@ pub(super) const CASES: &[Case] = &[
         checks: &["test \"$(su probe -c 'ulimit -Sn; ulimit -Hc')\" = \"$(printf '321\\n0')\""],
     },
     Case {
+        // Before lines are put between those of pam-auth-update: after that it changes nothing.
+        kind: "pam_profile",
+        resources: "
+- file:
+    path: /usr/share/pam-configs/probe
+    content: \"Name: Probe\\nDefault: no\\nPriority: 0\\nSession-Type: Additional\\nSession:\\n\\toptional\\tpam_exec.so /usr/bin/touch /run/probe-session\\n\"
+- pam_profile: { names: [probe] }
+",
+        checks: &[
+            "grep -q '^session.*pam_exec.so /usr/bin/touch /run/probe-session' /etc/pam.d/common-session; grep -qx 'Module: probe' /var/lib/pam/session",
+            "rm -f /run/probe-session; su -c true root; test -e /run/probe-session",
+        ],
+    },
+    Case {
+        kind: "pam",
+        resources: "
+- pam:
+    file: su
+    rules:
+      - { type: auth, control: required, module: pam_wheel.so, arguments: [use_uid, group=probers], before: \"@include common-auth\" }
+- pam:
+    file: common-auth
+    rules:
+      - { type: auth, control: required, module: pam_faillock.so, having: preauth, before: pam_unix.so }
+      - { type: auth, module: pam_unix.so, control: \"[success=1 default=ignore]\", remove_arguments: [nullok] }
+      - { type: auth, control: \"[default=die]\", module: pam_faillock.so, having: authfail, after: pam_unix.so }
+      - { type: auth, control: sufficient, module: pam_faillock.so, having: authsucc, after: pam_faillock.so authfail }
+- pam: { file: common-account, rules: [ { type: account, control: required, module: pam_faillock.so } ] }
+- pam: { file: common-password, rules: [ { type: password, module: pam_unix.so, add_arguments: [rounds=6] } ] }
+- script:
+    creates: /usr/local/bin/as-probe-pam
+    content: |
+      printf '#!/bin/sh\\necho \"$1\" | setpriv --reuid probe-pam --regid probe-pam --init-groups su -c true probe-pam\\n' > /usr/local/bin/as-probe-pam
+      chmod 755 /usr/local/bin/as-probe-pam
+      useradd --create-home --groups probers probe-pam
+      echo probe-pam:Rye-7-harbour-lamp | chpasswd
+",
+        checks: &[
+            "getent shadow probe-pam | grep -q '^probe-pam:.y.jAT.'",
+            // Two failures lock the account, also for who has the password.
+            "as-probe-pam Rye-7-harbour-lamp",
+            "! as-probe-pam wrong",
+            "! as-probe-pam wrong; ! as-probe-pam Rye-7-harbour-lamp",
+            "faillock --user probe-pam --reset; as-probe-pam Rye-7-harbour-lamp",
+            "gpasswd --delete probe-pam probers; ! as-probe-pam Rye-7-harbour-lamp; gpasswd --add probe-pam probers",
+        ],
+    },
+    Case {
+        kind: "password_policy",
+        resources: "
+- password_policy:
+    faillock: { deny: 2, unlock_time: 600, nodelay: true }
+    login_defs: { PASS_MAX_DAYS: 222, LOG_OK_LOGINS: true }
+",
+        checks: &[
+            "grep -qx 'deny = 2' /etc/security/faillock.conf; grep -qx nodelay /etc/security/faillock.conf; grep -qx '# deny = 3' /etc/security/faillock.conf",
+            "useradd probe-policy; test \"$(getent shadow probe-policy | cut -d: -f5)\" = 222; userdel probe-policy",
+        ],
+    },
+    Case {
         kind: "sysusers",
         resources: "
 - sysusers:

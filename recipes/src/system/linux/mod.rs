@@ -417,7 +417,8 @@ impl Machine for Linux {
             self.lock = Some(state::lock(&self.tree)?);
             commit::roll_forward(&self.tree)?;
             if let Some(manager) = package::of(&self.host.os) {
-                manager.clean_up(&self.tree)?;
+                manager.clean_up(self)?;
+                self.caches = Caches::default();
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{Manager, Packages, Upgrade, dpkg, grouped, said};
 use crate::op::{Command, PackageRequest, Upgrades};
-use crate::system::linux::{Linux, Tree, failed};
+use crate::system::linux::{Linux, failed};
 use crate::system::{EntryKind, Mode, PackageChange, PackageFile, PerformError};
 
 /// While this says 101, invoke-rc.d and deb-systemd-invoke start nothing (Debian policy, 9.3.3.1).
@@ -50,13 +50,17 @@ impl Manager for Apt {
         dpkg::package_file(linux, path)
     }
 
-    /// Removes the policy that a run left which was cut off: with it no upgrade would restart anything.
-    fn clean_up(&self, tree: &Tree) -> Result<(), PerformError> {
+    /// A policy of ours is of a run that was cut off in a transaction, whose programs may still be at work. With the
+    /// policy no upgrade would restart anything.
+    fn clean_up(&self, linux: &Linux) -> Result<(), PerformError> {
         let path = Path::new(POLICY);
         let what = format!("remove `{POLICY}`");
-        match tree.read(path).map_err(failed(&what))? {
+        match linux.tree.read(path).map_err(failed(&what))? {
             Some(text) if text == POLICY_TEXT.as_bytes() => {
-                tree.remove(path, &EntryKind::File).map_err(failed(what))
+                if linux.tree.is_host() {
+                    finish_interrupted(linux, true, &mut |_| {})?;
+                }
+                linux.tree.remove(path, &EntryKind::File).map_err(failed(what))
             }
             _ => Ok(()),
         }
@@ -78,7 +82,7 @@ impl Manager for Apt {
     ) -> Result<(), PerformError> {
         self.refresh(linux, output)?;
         keeping_services_stopped(linux, output, |linux, output| {
-            configure_interrupted(linux, output)?;
+            finish_interrupted(linux, false, output)?;
             for (recommends, chosen) in grouped(packages) {
                 apt_get(linux, &install_arguments(linux.packages()?, &chosen, recommends), output)?;
             }
@@ -94,7 +98,7 @@ impl Manager for Apt {
         output: &mut dyn FnMut(&str),
     ) -> Result<(), PerformError> {
         keeping_services_stopped(linux, output, |linux, output| {
-            configure_interrupted(linux, output)?;
+            finish_interrupted(linux, false, output)?;
             let mut arguments = vec![if purge { "purge" } else { "remove" }.to_owned()];
             arguments.extend(change_held(linux.packages()?, packages));
             arguments.push("--".into());
@@ -112,7 +116,7 @@ impl Manager for Apt {
     ) -> Result<(), PerformError> {
         self.refresh(linux, output)?;
         keeping_services_stopped(linux, output, |linux, output| {
-            configure_interrupted(linux, output)?;
+            finish_interrupted(linux, false, output)?;
             match which {
                 Upgrades::All => apt_get(linux, &UPGRADE, output),
                 Upgrades::Security => {
@@ -184,17 +188,44 @@ fn change_held<'a>(known: &Packages, packages: impl IntoIterator<Item = &'a Stri
     is_held.then(|| "--allow-change-held-packages".to_owned())
 }
 
-/// Finishes what an interrupted dpkg left, without which apt refuses to do anything.
-fn configure_interrupted(linux: &Linux, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
-    let path = Path::new(dpkg::STATUS);
-    let status = linux.tree.read(path).map_err(failed(format!("read `{}`", path.display())))?;
+/// Finishes what an interrupted dpkg left, without which apt refuses to do anything. Whether there is anything can
+/// be told only when nobody else is at work, and then dpkg has to be asked.
+///
+/// What cannot be finished stands in the way of what is done next, and that fails then, unless it is just what was
+/// lacking, such as a package from a file.
+fn finish_interrupted(linux: &Linux, ask: bool, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
+    let unless_it_failed = |result| match result {
+        Err(PerformError::Program { .. }) => Ok(()),
+        other => other,
+    };
+    if ask || is_interrupted(linux)? {
+        let argv = ["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"].map(str::to_owned);
+        let configure = command(linux, argv);
+        unless_it_failed(waiting_for_lock(linux, output, |output| linux.runner.run(&configure, output)))?;
+    }
+    // What lacks a package that was to come with it is configured when that has come, and what is only half unpacked
+    // is unpacked anew, which apt does only if it is told to.
+    if is_interrupted(linux)? {
+        unless_it_failed(Apt.refresh(linux, output))?;
+        let options = ["--no-remove", "--reinstall", "--fix-broken", "install", "--"].map(str::to_owned);
+        let arguments: Vec<String> =
+            options.into_iter().chain(dpkg::half_installed(&status(linux)?)).collect();
+        unless_it_failed(apt_get(linux, &arguments, output))?;
+    }
+    Ok(())
+}
+
+/// Whether packages are neither wholly there nor wholly gone.
+fn is_interrupted(linux: &Linux) -> Result<bool, PerformError> {
     let journal = Path::new("/var/lib/dpkg/updates");
     let updates = linux.tree.names(journal).map_err(failed(format!("read `{}`", journal.display())))?;
-    if updates.is_empty() && !dpkg::is_interrupted(&status.unwrap_or_default()) {
-        return Ok(());
-    }
-    let argv = ["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"];
-    linux.runner.run(&command(linux, argv.map(str::to_owned)), output)
+    Ok(!updates.is_empty() || dpkg::is_interrupted(&status(linux)?))
+}
+
+fn status(linux: &Linux) -> Result<Vec<u8>, PerformError> {
+    let path = Path::new(dpkg::STATUS);
+    let status = linux.tree.read(path).map_err(failed(format!("read `{}`", path.display())))?;
+    Ok(status.unwrap_or_default())
 }
 
 /// What installs what an upgrade newly needs, and removes nothing (apt-get(8)).

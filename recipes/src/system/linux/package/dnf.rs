@@ -1,5 +1,5 @@
-//! dnf: one transaction, no questions, and the versions that recipes name. It waits for the lock of another one by
-//! itself, and so does rpm.
+//! dnf 4 and 5: one transaction, no questions, and the versions that recipes name. It waits for the lock of another
+//! one by itself, and so does rpm.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,25 @@ use crate::system::{EntryKind, PackageChange, PerformError};
 /// What the plugin versionlock keeps at a version, unless its settings say another file (versionlock(8)).
 const LOCKS: &str = "/etc/dnf/plugins/versionlock.list";
 
+/// The same of dnf 5, which has no plugin for it (dnf5-versionlock(8)).
+const LOCKS_OF_5: &str = "/etc/dnf/versionlock.toml";
+
+/// The program of dnf 5. Where it is all there is of dnf, `dnf` is a link to it.
+const PROGRAM_OF_5: &str = "/usr/bin/dnf5";
+
 pub(super) struct Dnf;
 
 impl Manager for Dnf {
     fn packages(&self, linux: &Linux) -> io::Result<Packages> {
-        let locks = linux.tree.read(Path::new(LOCKS))?.unwrap_or_default();
-        let locks = rpm::parse_locks(&String::from_utf8_lossy(&locks));
+        let read = |path: &str| {
+            let locks = linux.tree.read(Path::new(path))?.unwrap_or_default();
+            Ok::<_, io::Error>(String::from_utf8_lossy(&locks).into_owned())
+        };
+        let locks = if is_of_5(linux)? {
+            rpm::parse_toml_locks(&read(LOCKS_OF_5)?)
+        } else {
+            rpm::parse_locks(&read(LOCKS)?)
+        };
         Ok(rpm::packages(&rpm::installed(linux)?, &locks))
     }
 
@@ -42,7 +55,8 @@ impl Manager for Dnf {
         packages: &[&PackageRequest],
         recommends: bool,
     ) -> Result<Vec<PackageChange>, PerformError> {
-        simulate(linux, install_arguments(linux.packages()?, packages, recommends).into_iter())
+        // dnf 5 cannot be told to pass over its locks, so of what is held it tells nothing.
+        simulate(linux, install_arguments(linux.packages()?, packages, recommends, five(linux)?).into_iter())
     }
 
     fn update_lists(&self, linux: &Linux, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
@@ -56,9 +70,12 @@ impl Manager for Dnf {
         output: &mut dyn FnMut(&str),
     ) -> Result<(), PerformError> {
         for (recommends, chosen) in grouped(packages) {
-            let known = linux.packages()?;
-            let mut arguments = install_arguments(known, &chosen, recommends);
+            let (known, is_of_5) = (linux.packages()?, five(linux)?);
+            let mut arguments = install_arguments(known, &chosen, recommends, is_of_5);
             let locked = versioned_and_held(known, &chosen);
+            if is_of_5 {
+                lock(linux, &locked, false, output)?;
+            }
             if !linux.lists_are_fresh.get() {
                 arguments.insert(0, "--refresh".into());
             }
@@ -119,11 +136,16 @@ impl Manager for Dnf {
 
 /// What installs packages. A recipe that says which version of a held package it wants, wants just that; what else
 /// is held stays as it is.
-fn install_arguments(known: &Packages, packages: &[&PackageRequest], recommends: bool) -> Vec<String> {
+fn install_arguments(
+    known: &Packages,
+    packages: &[&PackageRequest],
+    recommends: bool,
+    is_of_5: bool,
+) -> Vec<String> {
     let weak = if recommends { "True" } else { "False" };
     let mut arguments = vec!["--best".to_owned(), format!("--setopt=install_weak_deps={weak}")];
     let locked = versioned_and_held(known, packages);
-    if !locked.is_empty() {
+    if !locked.is_empty() && !is_of_5 {
         arguments.push("--disableplugin=versionlock".into());
         // By bare names, which stand for every architecture.
         let is_locked = |name: &String| {
@@ -183,13 +205,31 @@ fn configuration(linux: &Linux, packages: &[String]) -> Result<Vec<PathBuf>, Per
     Ok(files.map(|path| PathBuf::from(format!("{path}.rpmsave"))).collect())
 }
 
+/// Whether it is dnf 5 that a host installs packages with.
+fn is_of_5(linux: &Linux) -> io::Result<bool> {
+    let kind = |path: &str| Ok::<_, io::Error>(linux.tree.entry(Path::new(path))?.map(|entry| entry.kind));
+    Ok(kind(PROGRAM_OF_5)?.is_some()
+        && match kind("/usr/bin/dnf")? {
+            Some(EntryKind::Symlink { target }) => target.ends_with("dnf5"),
+            other => other.is_none(),
+        })
+}
+
+fn five(linux: &Linux) -> Result<bool, PerformError> {
+    is_of_5(linux).map_err(failed(format!("look for `{PROGRAM_OF_5}`")))
+}
+
+fn program(linux: &Linux) -> Result<&'static str, PerformError> {
+    five(linux).map(|is_of_5| if is_of_5 { "dnf5" } else { "dnf" })
+}
+
 fn dnf(
     linux: &Linux,
     arguments: impl IntoIterator<Item = String>,
     output: &mut dyn FnMut(&str),
 ) -> Result<(), PerformError> {
     let options = [
-        "dnf",
+        program(linux)?,
         "--assumeyes",
         // A lock is waited for, and a repository that cannot be had is an error, whatever this host's settings say.
         "--setopt=exit_on_lock=False",
@@ -206,7 +246,7 @@ fn simulate(
     linux: &Linux,
     arguments: impl Iterator<Item = String>,
 ) -> Result<Vec<PackageChange>, PerformError> {
-    let words = ["dnf", "--assumeno", "--cacheonly"].map(str::to_owned);
+    let words = [program(linux)?, "--assumeno", "--cacheonly"].map(str::to_owned);
     match said(linux, &command(linux, words.into_iter().chain(arguments))) {
         (text, Err(PerformError::Program { .. })) if text.lines().any(|line| line.starts_with(ABORTED)) => {
             Ok(parse_transaction(&text))
@@ -221,7 +261,7 @@ fn simulate(
 /// version, repository and size; what is replaced is on further lines with more spaces.
 pub(super) fn parse_transaction(text: &str) -> Vec<PackageChange> {
     let mut changes: Vec<PackageChange> = Vec::new();
-    let mut comes = None;
+    let mut comes: Option<bool> = None;
     for line in text.lines() {
         match line.strip_prefix(' ').filter(|row| !row.starts_with(' ')) {
             Some(row) => {
@@ -231,7 +271,8 @@ pub(super) fn parse_transaction(text: &str) -> Vec<PackageChange> {
                 else {
                     continue;
                 };
-                let version = if comes { Some(version.to_owned()) } else { None };
+                // dnf 5 writes the epoch that nobody gave as well.
+                let version = comes.then(|| version.strip_prefix("0:").unwrap_or(version).to_owned());
                 changes.push(PackageChange { name: name.to_owned(), version });
             }
             None if line.starts_with(' ') => {}
@@ -253,7 +294,7 @@ mod tests {
     use super::*;
     use crate::system::linux::package::rpm::{packages, parse_locks, parse_query};
 
-    /// As dnf 4.14 prints it, and what dnf 5 has besides.
+    /// As dnf 4.14 prints it, with lines that later ones have besides.
     const TABLE: &str = "Last metadata expiration check: 0:00:01 ago on Tue Nov 24 22:56:57 2026.
 Dependencies resolved.
 ================================================================================
@@ -291,6 +332,44 @@ Operation aborted.
         assert_eq!(parse_transaction("Installing:\n \n a\n a b\n\n a b c\n"), []);
     }
 
+    /// As dnf 5.4 prints it.
+    const TABLE_OF_5: &str = "Updating and loading repositories:
+Repositories loaded.
+Package \"app-1.0-1.noarch\" is already installed.
+
+Package         Arch   Version Repository      Size
+Upgrading:
+ up             noarch 0:2.0-1 probe        4.0   B
+   replacing up noarch 0:1.0-1 probe        4.0   B
+Installing:
+ strong         noarch 0:1.0-1 probe        4.0   B
+Installing weak dependencies:
+ lib            noarch 3:1.0-1 probe        4.0   B
+Removing dependent packages:
+ app            noarch 0:1.0-1 probe        4.0   B
+
+Transaction Summary:
+ Installing:         2 packages
+ Upgrading:          1 package
+ Replacing:          1 package
+ Removing:           1 package
+
+Total size of inbound packages is 19 KiB. Need to download 19 KiB.
+After this operation, 8 B extra will be used (install 12 B, remove 4 B).
+Operation aborted by the user.
+";
+
+    #[test]
+    fn so_does_that_of_dnf_5() {
+        let changes = parse_transaction(TABLE_OF_5);
+        let shown: Vec<String> = changes
+            .iter()
+            .map(|change| format!("{} {}", change.name, change.version.as_deref().unwrap_or("goes")))
+            .collect();
+        assert_eq!(shown, ["up 2.0-1", "strong 1.0-1", "lib 3:1.0-1", "app goes"]);
+        assert!(TABLE_OF_5.lines().any(|line| line.starts_with(ABORTED)));
+    }
+
     #[test]
     fn only_a_version_that_is_asked_for_changes_what_is_held() {
         let installed = parse_query("1\ta\t(none)\t1\t1\tnoarch\n2\tb\t2\t1\t1\tnoarch\n");
@@ -298,11 +377,15 @@ Operation aborted.
         let arguments = |name: &str, version: Option<&str>| {
             let version = version.map(str::to_owned);
             let package = PackageRequest { name: name.into(), version, recommends: false, source: None };
-            install_arguments(&known, &[&package], false).join(" ")
+            install_arguments(&known, &[&package], false, false).join(" ")
         };
         insta::assert_snapshot!(arguments("c", Some("1.*")), @"--best --setopt=install_weak_deps=False install c-1.*");
         insta::assert_snapshot!(arguments("a", None), @"--best --setopt=install_weak_deps=False install a");
         insta::assert_snapshot!(arguments("a.noarch", Some("2-1")), @"--best --setopt=install_weak_deps=False --disableplugin=versionlock --exclude=b install a-2-1.noarch");
         insta::assert_snapshot!(arguments("a", Some("2-1")), @"--best --setopt=install_weak_deps=False --disableplugin=versionlock --exclude=b install a-2-1");
+        let package =
+            PackageRequest { name: "a".into(), version: Some("2-1".into()), recommends: true, source: None };
+        let of_5 = install_arguments(&known, &[&package], true, true).join(" ");
+        insta::assert_snapshot!(of_5, @"--best --setopt=install_weak_deps=True install a-2-1");
     }
 }

@@ -60,6 +60,15 @@ pub(crate) fn is_interrupted(status: &[u8]) -> bool {
     })
 }
 
+/// The packages that are wanted and were cut off while they were unpacked.
+pub(super) fn half_installed(status: &[u8]) -> Vec<String> {
+    let is_half = |paragraph: &Paragraph<'_>| {
+        paragraph.state() == Some("half-installed") && matches!(paragraph.wanted(), Some("install" | "hold"))
+    };
+    let packages = paragraphs(status).filter(is_half).filter_map(|paragraph| paragraph.package);
+    packages.map(str::to_owned).collect()
+}
+
 #[derive(Default)]
 struct Paragraph<'a> {
     package: Option<&'a str>,
@@ -138,6 +147,15 @@ Version: 2.36
         assert_eq!(packages.held.into_iter().collect::<Vec<_>>(), ["libc6", "libc6:i386"]);
         assert_eq!(packages.residual.into_iter().collect::<Vec<_>>(), ["gone"]);
         assert!(!is_interrupted(STATUS));
+    }
+
+    #[test]
+    fn what_is_half_unpacked_and_wanted_is_unpacked_anew() {
+        let status = b"Package: a\nStatus: install reinstreq half-installed\n
+Package: b\nStatus: purge ok half-installed\n
+Package: c\nStatus: install ok unpacked\n";
+        assert_eq!(half_installed(status), ["a"]);
+        assert!(is_interrupted(status) && half_installed(STATUS).is_empty());
     }
 
     #[test]

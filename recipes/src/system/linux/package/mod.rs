@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Linux, Tree};
+use super::Linux;
 use crate::op::{Command, PackageRequest, Upgrades};
 use crate::system::{FactsError, Os, PackageChange, PackageFile, PackageManager, PerformError};
 
@@ -57,8 +57,8 @@ pub(super) trait Manager {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Removes what a run left behind that was cut off.
-    fn clean_up(&self, _tree: &Tree) -> Result<(), PerformError> {
+    /// Finishes a transaction of a run that was cut off, and removes what it left behind.
+    fn clean_up(&self, _linux: &Linux) -> Result<(), PerformError> {
         Ok(())
     }
 

@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use toml_edit::{DocumentMut, Item};
+
 use super::sqlite::{Database, Source};
 use super::{Packages, invalid};
 use crate::op::Command;
@@ -196,6 +198,33 @@ pub(super) fn parse_locks(text: &str) -> Vec<Lock> {
         .collect()
 }
 
+/// Reads the list of dnf 5 (dnf5-versionlock(8)), in TOML. Of its conditions only one for a single version keeps a
+/// package at it.
+pub(super) fn parse_toml_locks(text: &str) -> Vec<Lock> {
+    let Ok(list) = text.parse::<DocumentMut>() else { return Vec::new() };
+    let tables = |table: &toml_edit::Table, name: &str| {
+        table.get(name).and_then(Item::as_array_of_tables).cloned().unwrap_or_default()
+    };
+    let is =
+        |table: &toml_edit::Table, name: &str, value: &str| text_of(table, name).as_deref() == Some(value);
+    let mut locks = Vec::new();
+    for package in &tables(&list, "packages") {
+        let conditions = tables(package, "conditions");
+        let version = conditions.iter().find(|one| is(one, "key", "evr") && is(one, "comparator", "="));
+        if let (Some(name), Some(version)) =
+            (text_of(package, "name"), version.and_then(|version| text_of(version, "value")))
+        {
+            let epoch = if version.contains(':') { "" } else { "0:" };
+            locks.push(Lock { name, version: format!("{epoch}{version}") });
+        }
+    }
+    locks
+}
+
+fn text_of(table: &toml_edit::Table, name: &str) -> Option<String> {
+    table.get(name).and_then(Item::as_str).map(str::to_owned)
+}
+
 /// The packages under their names and under `NAME.ARCHITECTURE`. Of one that is there several times, as kernels
 /// are, the one that was installed last counts.
 pub(super) fn packages(installed: &[Installed], locks: &[Lock]) -> Packages {
@@ -264,6 +293,41 @@ mod tests {
         assert_eq!(of("python3-dnf-4.14.0-1.amzn2023.*"), lock("python3-dnf", "0:4.14.0-1.amzn2023"));
         assert_eq!(of("a-7:1-2.x86_64"), lock("a", "7:1-2"));
         assert_eq!((of("a"), of(""), of("a.b"), of("a-1.c")), (None, None, None, None));
+    }
+
+    #[test]
+    fn locks_of_dnf_5_are_in_toml() {
+        let list = "version = \"1.0\"
+
+[[packages]]
+name = \"held\"
+comment = \"Added by 'versionlock add' command on 2026-11-26 05:17:16\"
+[[packages.conditions]]
+key = \"evr\"
+comparator = \"=\"
+value = \"1.0-1\"
+
+[[packages]]
+name = \"below\"
+[[packages.conditions]]
+key = \"evr\"
+comparator = \"<\"
+value = \"4\"
+
+[[packages]]
+name = \"lib\"
+[[packages.conditions]]
+key = \"arch\"
+comparator = \"=\"
+value = \"noarch\"
+[[packages.conditions]]
+key = \"evr\"
+comparator = \"=\"
+value = \"3:1.0-1\"
+";
+        let lock = |name: &str, version: &str| Lock { name: name.into(), version: version.into() };
+        assert_eq!(parse_toml_locks(list), [lock("held", "0:1.0-1"), lock("lib", "3:1.0-1")]);
+        assert_eq!((parse_toml_locks(""), parse_toml_locks("packages = [")), (Vec::new(), Vec::new()));
     }
 
     #[test]
