@@ -19,9 +19,6 @@ const WRITERS: &[&str] = &[
     "systemd-timesyncd.service",
 ];
 
-/// What baker's own timers and services are called: one of them ends a builder that baker forgot.
-const BAKERS: &str = "baker-";
-
 /// Stops what would write after the host was cleaned, if `root` is the host that this process runs on. What cannot be
 /// stopped is not there.
 pub fn quiet(root: &Path) {
@@ -34,7 +31,6 @@ pub fn quiet(root: &Path) {
     let listed =
         listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     let timers = listed.lines().filter_map(|line| line.split_whitespace().next());
-    let timers = timers.filter(|timer| !timer.starts_with(BAKERS));
     let _ = command("systemctl").args(["stop", "--quiet", "--"]).args(timers).args(WRITERS).status();
     // journalctl(1): from now on the journal is in /run.
     let _ = command("journalctl").arg("--relinquish-var").status();

@@ -18,9 +18,11 @@ fn an_instance_becomes_an_ami_that_works_and_nothing_else_is_left() -> Outcome {
     let ami = built.stdout.trim();
     assert!(ami.starts_with("ami-"), "{}", built.stdout);
 
-    let kinds: Vec<_> = cloud.left()?.iter().map(|left| (left.kind.clone(), left.region.clone())).collect();
+    let mut kinds: Vec<_> =
+        cloud.left()?.iter().map(|left| (left.region.clone(), left.kind.clone())).collect();
+    kinds.sort();
     let expected = ["eu-west-1", "us-east-1"].into_iter().flat_map(|region| {
-        ["snapshot", "image", "parameter"].map(|kind| (kind.to_owned(), region.to_owned()))
+        ["image", "parameter", "snapshot"].map(|kind| (region.to_owned(), kind.to_owned()))
     });
     assert_eq!(kinds, expected.collect::<Vec<_>>(), "{:?}", left(&cloud)?);
     let image = cloud.left()?.into_iter().find(|left| left.id == ami).ok_or("the AMI is not there")?;

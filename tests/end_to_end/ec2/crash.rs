@@ -76,10 +76,11 @@ fn wrong(cloud: &Cloud, case: (usize, Happens)) -> io::Result<Vec<String>> {
     if killed != code.is_none() {
         wrong.push(format!("it ended with {code:?}: {said}"));
     }
-    if !killed && code != Some(0) {
-        // It undid everything itself.
+    if !killed {
+        // It undid everything itself, or said what it could not.
         let temporary = cloud.left()?.into_iter().filter(|left| left.tags.contains_key("baker:temporary"));
-        wrong.extend(temporary.map(|left| format!("before the clean-up: {left:?}: {said}")));
+        let unsaid = temporary.filter(|left| code == Some(0) || !said.contains(&left.id));
+        wrong.extend(unsaid.map(|left| format!("before the clean-up: {left:?}: {said}")));
     }
     // Every other time the ledger is lost.
     let arguments: &[&str] = if case.0.is_multiple_of(2) {

@@ -45,7 +45,7 @@ fn throttling_late_answers_and_lost_ones_are_no_failure() -> Outcome {
             (On::action("RunInstances").times(2), Effect::Throttle),
             (On::action("DescribeInstances"), Effect::NotFound),
             (On::action("CreateSnapshot"), Effect::CutAfter),
-            (On::action("DescribeSnapshots"), Effect::NotFound),
+            (On::action("DescribeSnapshots").nth(2), Effect::NotFound),
             (On::action("RegisterImage"), Effect::CutAfter),
             (On::action("CopyImage"), Effect::CutAfter),
             (On::action("CreateSecurityGroup"), Effect::CutAfter),

@@ -42,7 +42,6 @@ fn the_policy_allows_what_a_bake_does_and_no_more() -> Outcome {
         [
             "ec2:CreateTags",
             "ec2:DeleteSnapshot",
-            "ec2:DeleteVolume",
             "ec2:DeregisterImage",
             "ec2:DescribeRegions",
             "sts:DecodeAuthorizationMessage",

@@ -9,6 +9,8 @@ use aws_sdk_ec2::types::{
     ImdsSupportValues, InstanceStateName, ResourceType, Snapshot, SnapshotState, VolumeType,
 };
 
+use aws_smithy_types::retry::RetryConfig;
+
 use super::call::{CallError, call};
 use super::source::Ami;
 use super::tags::{self, Tags};
@@ -30,8 +32,17 @@ impl Ec2 {
     /// Stops a builder as it is: what is on its disk was synchronised, and nothing may be written any more.
     pub(super) async fn stop(&self, id: &str) -> Result<(), Failure> {
         let about = format!("`{id}` in {}", self.region);
-        let request = self.ec2.stop_instances().instance_ids(id).skip_os_shutdown(true);
-        call("ec2:StopInstances", &about, request.send()).await?;
+        until(&format!("stopping {about}"), STOP_LIMIT, || async {
+            let request = self.ec2.stop_instances().instance_ids(id).skip_os_shutdown(true);
+            match call("ec2:StopInstances", &about, request.send()).await {
+                Ok(_) => Ok(Look::Done(())),
+                // It answers before it counts as running.
+                Err(error) if error.is("IncorrectInstanceState") => Ok(Look::NotYet(error.message)),
+                Err(error) if error.is_throttled() || error.is_unknown() => Err(error),
+                Err(error) => Ok(Look::Never(self.explained(error).await)),
+            }
+        })
+        .await?;
         until(&format!("stopping {about}"), STOP_LIMIT, || async {
             let instance = self.instance(id).await?;
             Ok(match instance.state().and_then(|state| state.name()) {
@@ -76,8 +87,7 @@ impl Ec2 {
         run: &str,
         tags: &Tags,
     ) -> Result<String, Failure> {
-        let once = aws_sdk_ec2::config::Config::builder()
-            .retry_config(aws_smithy_types::retry::RetryConfig::disabled());
+        let once = aws_sdk_ec2::config::Config::builder().retry_config(RetryConfig::disabled());
         until(&format!("beginning a snapshot of {about}"), Duration::from_mins(5), || async {
             let request = self
                 .ec2
@@ -112,8 +122,11 @@ impl Ec2 {
             let volume = Filter::builder().name("volume-id").values(volume).build();
             let request =
                 self.ec2.describe_snapshots().filters(volume).filters(tags::tagged(tags::RUN, &[run]));
-            let answer = call("ec2:DescribeSnapshots", about, request.send()).await?;
-            if let Some(id) = answer.snapshots().first().and_then(Snapshot::snapshot_id) {
+            let answer = match call("ec2:DescribeSnapshots", about, request.send()).await {
+                Err(error) if error.is_not_found() => Vec::new(),
+                answer => answer?.snapshots.unwrap_or_default(),
+            };
+            if let Some(id) = answer.first().and_then(Snapshot::snapshot_id) {
                 return Ok(Some(id.to_owned()));
             }
             tokio::time::sleep(Duration::from_secs(1)).await;

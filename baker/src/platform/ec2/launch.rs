@@ -10,6 +10,7 @@ use aws_sdk_ec2::types::{
     ShutdownBehavior, VolumeType,
 };
 use aws_smithy_types::base64;
+use aws_smithy_types::retry::RetryConfig;
 
 use super::call::{CallError, call};
 use super::place::{Candidate, Placement};
@@ -23,6 +24,9 @@ use crate::session::{Keys, Reach, SshSession};
 
 /// From the answer of `RunInstances` to a program on the builder; longer means that something keeps it from booting.
 const BOOT_LIMIT: Duration = Duration::from_mins(10);
+
+/// How long a launch is tried that AWS neither allows nor refuses.
+const LAUNCH_LIMIT: Duration = Duration::from_mins(3);
 
 /// Everything that is decided about a launch.
 #[derive(Debug, Clone)]
@@ -144,8 +148,16 @@ impl Ec2 {
         let mut refused: Vec<String> = Vec::new();
         for (number, candidate) in launch.placement.candidates.iter().enumerate() {
             let token = format!("{}-{number}", launch.token);
-            let made = self.run_instances(launch, candidate, &token, false);
-            match self.making(made, |id| Some(id)).await {
+            let what = format!("launching `{}` in {}", candidate.instance_type, candidate.zone);
+            let made = until(&what, LAUNCH_LIMIT, || async {
+                let made = self.run_instances(launch, candidate, &token, false);
+                match self.making(made, |id| Some(id)).await {
+                    Ok(id) => Ok(Look::Done(Ok(id))),
+                    Err(error) if error.is_throttled() || error.is_unknown() => Err(error),
+                    Err(error) => Ok(Look::Done(Err(error))),
+                }
+            });
+            match made.await? {
                 Ok(id) => return Ok((id, candidate.clone())),
                 Err(error) if error.is_no_capacity() => {
                     let code = error.code.as_deref().unwrap_or_default();
@@ -210,6 +222,9 @@ impl Ec2 {
             .tag_specifications(tags.on(ResourceType::Volume))
             .tag_specifications(tags.on(ResourceType::NetworkInterface));
         let request = if dry_run { request.dry_run(true) } else { request };
+        // Where there is no room the answer has the status 500, and the SDK would ask again for two minutes.
+        let once = aws_sdk_ec2::config::Config::builder().retry_config(RetryConfig::disabled());
+        let request = request.customize().config_override(once);
         let about = format!("`{}` in {}", candidate.instance_type, candidate.zone);
         let answer = call("ec2:RunInstances", &about, request.send()).await?;
         let id = answer.instances().first().and_then(Instance::instance_id);

@@ -62,6 +62,8 @@ pub struct Ec2 {
     ssm: aws_sdk_ssm::Client,
     sts: aws_sdk_sts::Client,
     region: String,
+    /// The ARN of whoever calls.
+    caller: String,
     memory: Rc<Memory>,
 }
 
@@ -122,7 +124,7 @@ impl Ec2 {
     /// The region that was named, else the one that the environment or the profile names.
     ///
     /// # Errors
-    /// When none does.
+    /// When none does, or the credentials are missing or not valid.
     pub async fn connect(region: Option<&str>) -> Result<Self, Failure> {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .retry_config(
@@ -142,16 +144,28 @@ impl Ec2 {
             return Err(Failure::new("it is not known in which region to bake")
                 .help("name it with `--region`, AWS_REGION, or `region` in the profile"));
         };
-        Ok(Self::of(sdk, region, Rc::default()))
+        let sts = aws_sdk_sts::Client::new(&sdk);
+        let identity = call("sts:GetCallerIdentity", "these credentials", sts.get_caller_identity().send());
+        let caller = match identity.await {
+            Ok(identity) => identity.arn.unwrap_or_default(),
+            Err(error) if error.code.is_none() => {
+                return Err(Failure::from(error).help(
+                    "log in, or name a profile with AWS_PROFILE: baker finds credentials as the AWS CLI does",
+                ));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self::of(sdk, region, caller, Rc::default()))
     }
 
-    fn of(sdk: SdkConfig, region: String, memory: Rc<Memory>) -> Self {
+    fn of(sdk: SdkConfig, region: String, caller: String, memory: Rc<Memory>) -> Self {
         Self {
             ec2: aws_sdk_ec2::Client::new(&sdk),
             ssm: aws_sdk_ssm::Client::new(&sdk),
             sts: aws_sdk_sts::Client::new(&sdk),
             sdk,
             region,
+            caller,
             memory,
         }
     }
@@ -160,7 +174,7 @@ impl Ec2 {
     #[must_use]
     pub fn in_region(&self, region: &str) -> Self {
         let sdk = self.sdk.to_builder().region(Region::new(region.to_owned())).build();
-        Self::of(sdk, region.to_owned(), Rc::clone(&self.memory))
+        Self::of(sdk, region.to_owned(), self.caller.clone(), Rc::clone(&self.memory))
     }
 
     /// The name of the region.
@@ -175,22 +189,6 @@ impl Ec2 {
     pub async fn regions(&self) -> Result<Vec<String>, Failure> {
         let answer = call("ec2:DescribeRegions", "the account", self.ec2.describe_regions().send()).await?;
         Ok(answer.regions().iter().filter_map(|region| region.region_name().map(str::to_owned)).collect())
-    }
-
-    /// The ARN of whoever calls.
-    ///
-    /// # Errors
-    /// When the credentials are missing or not valid.
-    pub async fn identity(&self) -> Result<String, Failure> {
-        let answer =
-            call("sts:GetCallerIdentity", "these credentials", self.sts.get_caller_identity().send());
-        match answer.await {
-            Ok(identity) => Ok(identity.arn.unwrap_or_default()),
-            Err(error) if error.code.is_none() => Err(Failure::from(error).help(
-                "log in, or name a profile with AWS_PROFILE: baker finds credentials as the AWS CLI does",
-            )),
-            Err(error) => Err(error.into()),
-        }
     }
 
     /// A call that makes something, whose answer is remembered: only an answer says that it was all.
@@ -298,10 +296,10 @@ impl Platform for Ec2 {
         run: &mut Run<'_>,
     ) -> Result<(Checked, String), Failure> {
         let settings = &order.image.builder.ec2;
-        let (owner, placement) = tokio::join!(self.identity(), self.place(settings, order.arch));
-        let (owner, placement) = (owner?, placement?);
+        let placement = self.place(settings, order.arch).await?;
         let lifetime = settings.time_limit.0 + GRACE;
-        let tags = Tags::temporary(&settings.tags, run.ledger.run(), &order.image.name, &owner, lifetime);
+        let tags =
+            Tags::temporary(&settings.tags, run.ledger.run(), &order.image.name, &self.caller, lifetime);
         let name = ami_name(order, run.ledger.run());
         let wanted = Wanted {
             image: order.image,

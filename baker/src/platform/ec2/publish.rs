@@ -97,8 +97,9 @@ impl Ec2 {
         }
         // Whoever looks next, in another process, has to see that.
         until(&format!("taking the tag from {about}"), std::time::Duration::from_mins(1), || async {
-            let still = self.images(&[ami.id.clone()], &[tags::tagged(tags::TEMPORARY, &[])], None).await?;
-            Ok(if still.is_empty() { Look::Done(()) } else { Look::NotYet("it still has it".into()) })
+            let images = self.images(std::slice::from_ref(&ami.id), &[], None).await?;
+            let still = images.iter().any(|image| tags::value(image.tags(), tags::TEMPORARY).is_some());
+            Ok(if still { Look::NotYet("it still has it".into()) } else { Look::Done(()) })
         })
         .await
     }

@@ -18,6 +18,10 @@ const END_LIMIT: Duration = Duration::from_mins(10);
 /// What was just made may not be seen by the next call, so nothing counts as gone that was looked for only once.
 const SECOND_LOOK: Duration = Duration::from_secs(3);
 
+/// What AWS says of something that something else holds on to.
+const IN_USE: [&str; 4] =
+    ["DependencyViolation", "InvalidSnapshot.InUse", "VolumeInUse", "InvalidGroup.InUse"];
+
 /// What kind of thing is left, in the order in which they go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
@@ -166,11 +170,12 @@ impl Ec2 {
     pub async fn remove(&self, found: Vec<Leftover>) -> BTreeSet<String> {
         let mut left = BTreeSet::new();
         let instances: Vec<&Leftover> = found.iter().filter(|one| one.kind == Kind::Instance).collect();
-        if let Err(failure) = self.end(&instances).await {
+        let ended = self.end(&instances).await;
+        if let Err(failure) = &ended {
             left.extend(instances.iter().map(|one| format!("{one}: {failure}")));
         }
         for one in found.iter().filter(|one| one.kind != Kind::Instance) {
-            if let Err(failure) = self.remove_one(one).await {
+            if let Err(failure) = self.remove_one(one, ended.is_ok()).await {
                 left.insert(format!("{one}: {failure}"));
             }
         }
@@ -205,8 +210,8 @@ impl Ec2 {
         Ok(())
     }
 
-    /// Removes one thing that is not an instance. What something else still holds on to is tried again.
-    async fn remove_one(&self, leftover: &Leftover) -> Result<(), Failure> {
+    /// Removes one thing that is not an instance. What something else holds on to is tried again, if that is to go.
+    async fn remove_one(&self, leftover: &Leftover, patient: bool) -> Result<(), Failure> {
         let about = leftover.to_string();
         let id = &leftover.id;
         until(&format!("removing {about}"), Duration::from_mins(5), || async {
@@ -232,16 +237,7 @@ impl Ec2 {
             match result {
                 Ok(()) => Ok(Look::Done(())),
                 Err(error) if error.is_not_found() => Ok(Look::Done(())),
-                Err(error)
-                    if [
-                        "DependencyViolation",
-                        "InvalidSnapshot.InUse",
-                        "VolumeInUse",
-                        "InvalidGroup.InUse",
-                    ]
-                    .iter()
-                    .any(|code| error.is(code)) =>
-                {
+                Err(error) if patient && IN_USE.iter().any(|code| error.is(code)) => {
                     Ok(Look::NotYet(error.message))
                 }
                 Err(error) if error.is_throttled() || error.is_unknown() => Err(error),

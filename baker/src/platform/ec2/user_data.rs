@@ -1,7 +1,8 @@
 //! What a builder boots with: an SSH server of the bake's own, and an end.
 //!
 //! The server, its keys and its configuration are in `/run`, so nothing of it can be in an image, and recipes may
-//! do to the image's own server what they like. The timer ends the instance when baker did not.
+//! do to the image's own server what they like. The time limit ends the instance when baker did
+//! not.
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ pub(super) fn cloud_config(
     let script = format!(
         r"set -eu; umask 077
 {no_boot}
-systemd-run --quiet --no-block --unit=baker-time-limit --on-active={seconds} --timer-property=AccuracySec=1s systemctl poweroff
+systemd-run --quiet --no-block --unit=baker-time-limit sh -c 'sleep {seconds}; systemctl poweroff'
 mkdir -p /run/baker/ssh
 cat >/run/baker/ssh/host_key <<'END'
 {host_key}
@@ -81,7 +82,7 @@ mod tests {
         let json = text.strip_prefix("#cloud-config\n").expect("the line that cloud-init looks for");
         let config: serde_json::Value = serde_json::from_str(json).expect("JSON");
         let script = config["bootcmd"][0][2].as_str().expect("a script");
-        assert!(script.contains("--on-active=7200 ") && script.contains("\nKEY\nLINES\nEND\n"), "{script}");
+        assert!(script.contains("sleep 7200; ") && script.contains("\nKEY\nLINES\nEND\n"), "{script}");
         assert!(
             script.contains("\nPort 22022\n") && script.contains("\nssh-ed25519 AAAA\nEND\n"),
             "{script}"
