@@ -18,9 +18,11 @@ enum Do {
     Empty,
     /// The file stays with nothing in it.
     Truncate,
+    /// It goes if nothing is in it.
+    RemoveEmpty,
 }
 
-use Do::{Empty, Remove, Truncate};
+use Do::{Empty, Remove, RemoveEmpty, Truncate};
 
 /// Paths below the root, with `*` for any part of one name.
 const RULES: &[(&str, Do)] = &[
@@ -43,6 +45,8 @@ const RULES: &[(&str, Do)] = &[
     ("var/lib/systemd/network/*", Remove),
     // What cloud-init did on the builder.
     ("var/lib/cloud/*", Remove),
+    ("root/.ssh/authorized_keys", RemoveEmpty),
+    ("home/*/.ssh/authorized_keys", RemoveEmpty),
     ("etc/sudoers.d/90-cloud-init-users", Remove),
     ("etc/ssh/sshd_config.d/50-cloud-init.conf", Remove),
     // Package managers.
@@ -240,6 +244,8 @@ fn apply(path: &Path, action: Do, device: u64) -> io::Result<bool> {
                 other => other.map(|()| true),
             }
         }
+        RemoveEmpty if metadata.len() > 0 => Ok(false),
+        RemoveEmpty => fs::remove_file(path).map(|()| true),
         Truncate if metadata.len() == 0 => Ok(false),
         Truncate => File::options().write(true).truncate(true).open(path).map(|_| true),
         Empty => {
@@ -294,9 +300,15 @@ mod tests {
         ] {
             put(path, "x");
         }
-        for path in
-            ["etc/ssh/sshd_config", "etc/shadow", "var/lib/dpkg/status", "root/.bashrc", "home/app/data"]
-        {
+        put("root/.ssh/authorized_keys", "");
+        for path in [
+            "etc/ssh/sshd_config",
+            "etc/shadow",
+            "var/lib/dpkg/status",
+            "root/.bashrc",
+            "home/app/data",
+            "home/app/.ssh/authorized_keys",
+        ] {
             put(path, "stays");
         }
         fs::set_permissions(root.join("etc/hostname"), fs::Permissions::from_mode(0o755)).expect("set");
@@ -314,6 +326,7 @@ mod tests {
             "tmp/x",
             "var/cache/bootstrap-agent",
             "home/app/.lesshst",
+            "root/.ssh/authorized_keys",
         ] {
             assert!(!root.join(path).exists(), "{path}");
         }

@@ -49,9 +49,12 @@ fn throttling_late_answers_and_lost_ones_are_no_failure() -> Outcome {
             (On::action("RegisterImage"), Effect::CutAfter),
             (On::action("CopyImage"), Effect::CutAfter),
             (On::action("CreateSecurityGroup"), Effect::CutAfter),
-            (On::action("DescribeImages").nth(6), Effect::Stale),
+            (On::action("DescribeInstances").nth(3), Effect::Stale),
         ],
-        &Options::default(),
+        &Options {
+            times: Times { running: Duration::from_secs(3), ..Times::default() },
+            ..Options::default()
+        },
     )?;
     let count = |kind: &str| cloud.left().map(|left| left.iter().filter(|left| left.kind == kind).count());
     assert_eq!((count("image")?, count("snapshot")?), (2, 2), "one in each region, whatever was lost");
