@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::thread::{self, JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,16 @@ pub struct Ended {
     pub stdout: String,
     /// What it wrote on standard error.
     pub stderr: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
 }
 
 /// A run of baker that tells its events.
@@ -85,12 +95,7 @@ impl Workspace {
     /// # Errors
     /// When it cannot be started.
     pub fn baker(&self, arguments: &[&str]) -> io::Result<Ended> {
-        let output = self.command(arguments)?.stdin(Stdio::null()).output()?;
-        Ok(Ended {
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
+        self.command(arguments)?.stdin(Stdio::null()).output().map(Ended::from)
     }
 
     /// Bakes an image.
@@ -123,7 +128,11 @@ impl Workspace {
         Ok(Running { child, events, stderr })
     }
 
-    fn command(&self, arguments: &[&str]) -> io::Result<Command> {
+    /// The command that runs baker, for a test that starts it somewhere else.
+    ///
+    /// # Errors
+    /// When a program is missing.
+    pub fn command(&self, arguments: &[&str]) -> io::Result<Command> {
         let mut command = Command::new(binaries::baker()?);
         let (verb, rest) = arguments.split_first().ok_or_else(|| io::Error::other("there is no verb"))?;
         command.current_dir(self.folder.path()).arg(verb).arg("--state").arg(self.path("state"));
