@@ -12,6 +12,7 @@ use serde_json::json;
 use testbed::binaries;
 use testbed::ec2::{self, Call, Cloud, Options, Times};
 use testbed::workspace::Workspace;
+use testbed::world::GATEWAY;
 
 /// How long things take on EC2, about.
 const TIMES: Times = Times {
@@ -89,6 +90,7 @@ fn baker(disk: &Path) -> Result<Baked, Box<dyn Error>> {
     let image = format!(
         "description: a small image
 source: {{ ec2: {{ ami: {{ id: {source} }}, release: bookworm }} }}
+builder: {{ ec2: {{ ssh: {{ address: private, admit: [ {GATEWAY}/32 ] }} }} }}
 recipes: [ small ]
 "
     );
@@ -154,15 +156,29 @@ fn page(packer: &Baked, baker: Option<&Baked>) -> String {
     let took = |baked: &Baked| format!("{:.1} s", baked.took.as_secs_f64());
     let left = |baked: &Baked| baked.left.join(", ");
     let good = |baked: &Baked| if baked.good { "yes" } else { "no" }.to_owned();
+    let parameters = |baked: &Baked, action: &str, name: &str| {
+        let calls = baked.calls.iter().filter(|call| call.action == action && !call.dry_run);
+        let given =
+            calls.map(|call| call.parameter(name)).map(|text| if text.is_empty() { "-" } else { text });
+        given.map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", ")
+    };
+    let admitted = |baked: &Baked| {
+        parameters(baked, "AuthorizeSecurityGroupIngress", "IpPermissions.1.IpRanges.1.CidrIp")
+    };
+    let tokens = |baked: &Baked| parameters(baked, "RunInstances", "MetadataOptions.HttpTokens");
     let mut page = format!(
         "# The same bake by Packer and by baker
 
 The smallest bake that there is: Debian 12, and the file `/etc/small`. Both run against the test cloud
 ([tests/src/ec2/](../tests/src/ec2/mod.rs)): real HTTP, and instances that are containers with a systemd, cloud-init and an SSH server.
-In it an instance takes {} s to be running, {} s to stop and {} s to terminate, a snapshot {} s, and an image {} s more.
+In it an instance takes {} s to be running, {} s to stop and {} s to terminate, a snapshot {} s, and an image of it {} s more.
 
 This page is printed by `cargo run --package testbed --bin packer`, as root, with Debian's `packer` installed and after `make build`.
-Packer has one `shell` provisioner, which writes the file with sudo, and default settings; baker has a recipe of one resource, and default settings.
+Packer has one `shell` provisioner, which writes the file with sudo, and default settings. baker has a recipe of one resource, and is told
+which address to admit and which to connect to, since there is nobody in the test cloud to ask for one's public address.
+
+baker does more: it looks at what could go wrong before it begins, plans again to see that nothing is left to change, searches the disk for keys, and boots the
+AMI and checks it there before it is done. Its second instance takes as long as the first.
 
 ",
         TIMES.running.as_secs(),
@@ -181,6 +197,8 @@ Packer has one `shell` provisioner, which writes the file with sudo, and default
     row("of these `Describe...`", &looks);
     row("left in the account", &left);
     row("the image has the file", &good);
+    row("who may reach the builder's SSH port", &admitted);
+    row("the builder's metadata service asks for a token", &tokens);
     page += "\nThe calls, in order:\n\n| | Packer | baker |\n|---|---|---|\n";
     let left = counted(&packer.calls);
     let right = baker.map_or_else(|| vec![OPEN.to_owned()], |baker| counted(&baker.calls));
