@@ -1,5 +1,7 @@
 //! The test cloud itself: what a client sees of it.
 
+mod answers;
+
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::sleep;
@@ -13,7 +15,7 @@ use crate::Outcome;
 /// Runs Python in which `ec2`, `ssm` and `sts` are clients of the cloud that do not try again, and returns what it printed.
 fn python(cloud: &Cloud, program: &str) -> Result<String, Box<dyn std::error::Error>> {
     let begin = "
-import boto3, botocore, time
+import boto3, botocore, json, time
 from botocore.config import Config
 once = Config(retries={'total_max_attempts': 1}, read_timeout=120)
 def client(name, region='us-east-1', config=once): return boto3.client(name, region_name=region, config=config)

@@ -58,6 +58,12 @@ impl Disk {
         self.folder.path().join("tree")
     }
 
+    /// The control group of the host that runs on it.
+    pub fn group(&self) -> String {
+        let folder = self.folder.path().file_name().unwrap_or_default();
+        format!("testbed-{}", folder.to_string_lossy().to_lowercase())
+    }
+
     /// What was written to the console when it ran.
     ///
     /// # Errors
@@ -82,11 +88,7 @@ impl Host {
     /// # Errors
     /// When it does not boot.
     pub fn boot(disk: Disk, place: Place) -> io::Result<Self> {
-        let name = format!(
-            "testbed-{}",
-            disk.folder.path().file_name().unwrap_or_default().to_string_lossy().to_lowercase()
-        );
-        let group = Group::create(&name)?;
+        let group = Group::create(&disk.group())?;
         let settings = Settings {
             name: "host".into(),
             folder: disk.folder.path().to_owned(),

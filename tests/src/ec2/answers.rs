@@ -67,8 +67,9 @@ fn unauthorized(call: &Call) -> Answer {
         );
         return error(call, 403, "UnauthorizedOperation", &message);
     }
-    let code = if speaks_json(call) { "AccessDeniedException" } else { "AccessDenied" };
-    error(call, 403, code, &format!("{who} {why}"))
+    let (status, code) =
+        if speaks_json(call) { (400, "AccessDeniedException") } else { (403, "AccessDenied") };
+    error(call, status, code, &format!("{who} {why}"))
 }
 
 /// What `DecodeAuthorizationMessage` says of a message that was encoded here.

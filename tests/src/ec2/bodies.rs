@@ -148,7 +148,7 @@ impl Bodies {
         Ok(())
     }
 
-    /// Kills all of them, and waits until they are gone.
+    /// Kills all of them, waits until they are gone, and removes every disk that was made here.
     pub(super) fn end(&self) {
         let bodies: Vec<_> = std::mem::take(&mut *self.alive()).into_values().collect();
         for known in &bodies {
@@ -157,8 +157,8 @@ impl Bodies {
         for known in &bodies {
             known.body.wait_until_over(LIMIT);
             self.metadata.remove(&known.address);
-            self.disks.remove(&known.volume);
         }
+        self.disks.clear();
     }
 
     fn launch(self: &Arc<Self>, id: &str, effects: &[Effect]) -> io::Result<()> {

@@ -57,7 +57,7 @@ pub struct Times {
     pub terminated: Duration,
     /// A snapshot is completed.
     pub snapshot: Duration,
-    /// An image is available, of which all snapshots are completed.
+    /// An image is available; after its snapshots, if the same call made them.
     pub image: Duration,
     /// A copy of a snapshot or an image is done.
     pub copy: Duration,

@@ -53,6 +53,13 @@ impl Disks {
         copy(&self.of(from), &self.of(to))
     }
 
+    /// Removes all of them; those that somebody else keeps stay.
+    pub(super) fn clear(&self) {
+        for entry in fs::read_dir(self.folder.path()).into_iter().flatten().flatten() {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+
     /// Removes that of a volume.
     pub(super) fn remove(&self, id: &str) {
         let _ = fs::remove_file(self.folder.path().join(format!("{id}.ext4")));

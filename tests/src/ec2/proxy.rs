@@ -52,12 +52,12 @@ impl Proxy {
         }
     }
 
-    /// Serves until this process ends.
+    /// Serves for as long as this exists.
     pub(super) fn serve(self: &Arc<Self>, listener: TcpListener) {
-        let own = Arc::clone(self);
+        let own = Arc::downgrade(self);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let own = Arc::clone(&own);
+                let Some(own) = own.upgrade() else { return };
                 thread::spawn(move || own.answer(&stream));
             }
         });

@@ -242,6 +242,8 @@ def _create_image(response):
     )
     for attribute in ["tpm_support", "imds_support", "ena_support"]:
         setattr(image, attribute, getattr(source, attribute, None))
+    # Its snapshots were begun just now.
+    states.begin(image.id, "pending", TIMES["snapshot"] + TIMES["image"], "available")
     return ActionResult({"ImageId": image.id})
 
 
