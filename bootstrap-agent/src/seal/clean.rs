@@ -54,6 +54,7 @@ const RULES: &[(&str, Do)] = &[
     ("var/cache/apt/archives/*", Remove),
     ("var/cache/apt/*.bin", Remove),
     ("var/cache/dnf/*", Remove),
+    ("var/cache/libdnf5/*", Remove),
     ("var/cache/yum/*", Remove),
     ("var/cache/debconf/*-old", Remove),
     ("var/lib/dpkg/*-old", Remove),

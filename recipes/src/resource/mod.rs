@@ -71,6 +71,7 @@ mod package_upgrade;
 mod pam;
 mod pam_control;
 mod pam_files;
+mod pam_modules;
 mod pam_profile;
 mod pam_profile_text;
 mod pam_rule;

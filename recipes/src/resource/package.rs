@@ -129,8 +129,13 @@ impl Resource for Package {
             (installed, _) => installed.is_some(),
         };
         match (self.state, is_right, installed) {
-            (State::Present, true, _) | (State::Absent, _, None) => Ok(Vec::new()),
-            (State::Purged, _, None) if !facts.is_residual(&self.name.0)?.known()? => Ok(Vec::new()),
+            (State::Present, true, _) => Ok(Vec::new()),
+            (State::Absent, _, None) if !self.is_half_there(facts)? => Ok(Vec::new()),
+            (State::Purged, _, None)
+                if !facts.is_residual(&self.name.0)?.known()? && !self.is_half_there(facts)? =>
+            {
+                Ok(Vec::new())
+            }
             (State::Present, false, _) => Ok(vec![Op::InstallPackages {
                 packages: vec![PackageRequest {
                     name: self.name.0.clone(),
@@ -148,6 +153,11 @@ impl Resource for Package {
 }
 
 impl Package {
+    /// Whether a removal was cut off.
+    fn is_half_there(&self, facts: &dyn Facts) -> Result<bool, PlanError> {
+        facts.is_half_there(&self.name.0)?.known()
+    }
+
     fn plan_from(
         &self,
         facts: &dyn Facts,

@@ -5,10 +5,14 @@ use std::collections::BTreeSet;
 
 use super::edited::lines_of;
 use super::pam_control::{Action, Actions, Control, control};
-use super::pam_text::{Rule, Task, What, read};
+use super::pam_modules::{Answer, Answers, Who};
+use super::pam_text::{Task, What, read};
 
 /// How deep files include others at most (`PAM_SUBSTACK_MAX_LEVEL` of libpam).
 const MAXIMUM_LEVEL: usize = 16;
+
+/// No stack has so many lines. Without an end, files that include themselves would have 2 to the power of that level.
+const MOST_LINES: usize = 1000;
 
 /// The text of a file of `/etc/pam.d`.
 pub(super) enum Text {
@@ -23,6 +27,8 @@ pub(super) enum Text {
 #[derive(Debug)]
 pub(super) struct Stack {
     handlers: Vec<Handler>,
+    /// What `pam_deny` answers for the task.
+    denial: &'static str,
     /// Whether a file is part of it that is not known yet.
     pub(super) uncertain: bool,
     /// The files that it is made of, besides the first.
@@ -46,115 +52,22 @@ enum Does {
     Module(Actions, Answers),
 }
 
-/// What a module may answer somebody.
-#[derive(Debug, Clone, Copy)]
-struct Answers {
-    /// It answers so whoever it is.
-    always: Option<Answer>,
-    /// Whether it lets in whoever is not found wanting, without a proof of who that is.
-    proves_nothing: bool,
-    /// Whether what it answers depends on what people cannot help: who they are, when and where.
-    is_conditional: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Answer {
-    Success,
-    Ignore,
-    Failure,
-}
-
-/// Whose way through a stack is looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Who {
-    /// Somebody who is not root and does everything right.
-    Rightful,
-    /// Somebody who can prove nothing.
-    Stranger,
-}
-
-/// Modules whose answer depends on who it is, or when and where.
-const CONDITIONAL: [&str; 15] = [
-    "pam_access.so",
-    "pam_exec.so",
-    "pam_faillock.so",
-    "pam_group.so",
-    "pam_listfile.so",
-    "pam_localuser.so",
-    "pam_nologin.so",
-    "pam_securetty.so",
-    "pam_sepermit.so",
-    "pam_shells.so",
-    "pam_succeed_if.so",
-    "pam_tally2.so",
-    "pam_time.so",
-    "pam_usertype.so",
-    "pam_wheel.so",
-];
-
-/// Modules that prove nothing: they set something up, or say something.
-const SETTING_UP: [&str; 18] = [
-    "pam_cap.so",
-    "pam_debug.so",
-    "pam_echo.so",
-    "pam_env.so",
-    "pam_faildelay.so",
-    "pam_issue.so",
-    "pam_keyinit.so",
-    "pam_lastlog.so",
-    "pam_limits.so",
-    "pam_loginuid.so",
-    "pam_mail.so",
-    "pam_mkhomedir.so",
-    "pam_motd.so",
-    "pam_namespace.so",
-    "pam_selinux.so",
-    "pam_systemd.so",
-    "pam_umask.so",
-    "pam_warn.so",
-];
-
-impl Answers {
-    fn of(rule: &Rule) -> Self {
-        let name = rule.module.rsplit('/').next().unwrap_or(&rule.module);
-        let has = |argument: &str| rule.arguments.iter().any(|other| other == argument);
-        let always = match name {
-            "pam_permit.so" => Some(Answer::Success),
-            "pam_deny.so" => Some(Answer::Failure),
-            // It counts a failure, and has no other answer than that or none.
-            "pam_faillock.so" if has("authfail") => Some(Answer::Ignore),
-            _ => None,
-        };
-        let is_conditional = CONDITIONAL.contains(&name);
-        Self { always, is_conditional, proves_nothing: is_conditional || SETTING_UP.contains(&name) }
-    }
-
-    /// What it may answer. That of `pam_rootok` is of root, who has other ways.
-    fn to(self, who: Who, module: &str) -> &'static [Answer] {
-        const ANY: &[Answer] = &[Answer::Success, Answer::Ignore, Answer::Failure];
-        let is_root = module.contains("pam_rootok.so");
-        match (self.always, who) {
-            (Some(Answer::Ignore), _) => &[Answer::Ignore, Answer::Failure],
-            (None, Who::Rightful) if self.is_conditional => ANY,
-            (None, Who::Stranger) if self.proves_nothing => ANY,
-            (Some(Answer::Success), _) => &[Answer::Success],
-            (None, Who::Rightful) if !is_root => &[Answer::Success],
-            (Some(Answer::Failure) | None, _) => &[Answer::Failure],
-        }
-    }
-}
-
 impl Stack {
     /// That of a file for a task.
     pub(super) fn of(name: &str, task: Task, text: &dyn Fn(&str) -> Text) -> Self {
-        let mut stack = Self { handlers: Vec::new(), uncertain: false, includes: BTreeSet::new() };
+        let denial = match task {
+            Task::Auth | Task::Account => "auth_err",
+            Task::Password => "authtok_err",
+            Task::Session => "session_err",
+        };
+        let mut stack = Self { handlers: Vec::new(), denial, uncertain: false, includes: BTreeSet::new() };
         stack.take_in(name, task, text, 0, 0);
         stack
     }
 
     fn take_in(&mut self, name: &str, task: Task, text: &dyn Fn(&str) -> Text, depth: usize, level: usize) {
         let text_of = match text(name) {
-            Text::Is(content) if depth < MAXIMUM_LEVEL => content,
+            Text::Is(content) if depth < MAXIMUM_LEVEL && self.handlers.len() < MOST_LINES => content,
             Text::Unknown => {
                 self.uncertain = true;
                 return;
@@ -266,6 +179,7 @@ impl Stack {
                             Answer::Success => go(actions.of("success")),
                             Answer::Ignore => go(actions.of("ignore")),
                             Answer::Failure => actions.of_failures().for_each(go),
+                            Answer::Denied => go(actions.of(self.denial)),
                         }
                     }
                 }
@@ -354,7 +268,7 @@ auth optional pam_cap.so
             "a" => Text::Is(text.to_owned()),
             "common-auth" => Text::Is(DEBIAN.to_owned()),
             "unknown" => Text::Unknown,
-            "again" => Text::Is("auth include again\n".into()),
+            "again" => Text::Is("auth include again\n".repeat(3)),
             _ => Text::Missing,
         })
     }
@@ -466,5 +380,22 @@ auth required pam_permit.so
         let reset = "auth required pam_unix.so\nauth [default=reset] pam_deny.so\n";
         assert_eq!(is(reset), CLOSED, "all is forgotten");
         assert_eq!(is("auth required pam_a.so\nauth [success=ok default=reset] pam_wheel.so\n"), GOOD);
+    }
+
+    /// Stacks of modules with one answer each, and what libpam 1.7 made of them (1.5 counts a substack as two lines to jump over).
+    #[test]
+    fn it_comes_to_what_libpam_comes_to() {
+        for case in include_str!("pam_stacks.txt").split("\n\n") {
+            let (outcome, lines) = case.split_once('\n').expect("an outcome");
+            let text = |name: &str| {
+                let of_file =
+                    |line: &str| line.strip_prefix(name)?.strip_prefix(": ").map(|line| format!("{line}\n"));
+                Text::Is(lines.lines().filter_map(of_file).collect())
+            };
+            let stack = Stack::of("a", Task::Auth, &text);
+            for who in [Who::Rightful, Who::Stranger] {
+                assert_eq!(stack.can_succeed(who), outcome == "success", "{case}");
+            }
+        }
     }
 }

@@ -51,6 +51,10 @@ pub trait Facts {
     fn package(&self, name: &str) -> Reading<Option<String>>;
     /// Whether a package that is not installed has left its configuration.
     fn is_residual(&self, package: &str) -> Reading<bool>;
+    /// Whether a package is neither wholly there nor wholly gone, because a transaction was cut off.
+    fn is_half_there(&self, _package: &str) -> Reading<bool> {
+        Ok(Known::Yes(false))
+    }
     /// What a package's file says of itself; `None` if there is no such file.
     fn package_file(&self, path: &Path) -> Reading<Option<PackageFile>>;
     /// Whether a package is held, so that no upgrade changes it; `false` if it is not installed.

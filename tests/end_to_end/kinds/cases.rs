@@ -243,10 +243,11 @@ pub(super) const CASES: &[Case] = &[
     Case {
         kind: "pam",
         resources: "
+- group: { name: probe-su, gid: 4333 }
 - pam:
     file: su
     rules:
-      - { type: auth, control: required, module: pam_wheel.so, arguments: [use_uid, group=probers], before: \"@include common-auth\" }
+      - { type: auth, control: required, module: pam_wheel.so, arguments: [use_uid, group=probe-su], before: \"@include common-auth\" }
 - pam:
     file: common-auth
     rules:
@@ -259,9 +260,10 @@ pub(super) const CASES: &[Case] = &[
 - script:
     creates: /usr/local/bin/as-probe-pam
     content: |
+      #!/bin/sh -eu
       printf '#!/bin/sh\\necho \"$1\" | setpriv --reuid probe-pam --regid probe-pam --init-groups su -c true probe-pam\\n' > /usr/local/bin/as-probe-pam
       chmod 755 /usr/local/bin/as-probe-pam
-      useradd --create-home --groups probers probe-pam
+      useradd --create-home --groups probe-su probe-pam
       echo probe-pam:Rye-7-harbour-lamp | chpasswd
 ",
         checks: &[
@@ -269,9 +271,11 @@ pub(super) const CASES: &[Case] = &[
             // Two failures lock the account, also for who has the password.
             "as-probe-pam Rye-7-harbour-lamp",
             "! as-probe-pam wrong",
-            "! as-probe-pam wrong; ! as-probe-pam Rye-7-harbour-lamp",
+            "! as-probe-pam wrong again",
+            "! as-probe-pam Rye-7-harbour-lamp",
             "faillock --user probe-pam --reset; as-probe-pam Rye-7-harbour-lamp",
-            "gpasswd --delete probe-pam probers; ! as-probe-pam Rye-7-harbour-lamp; gpasswd --add probe-pam probers",
+            // An image with a password in it would not be sealed.
+            "gpasswd --delete probe-pam probe-su; ! as-probe-pam Rye-7-harbour-lamp; userdel --remove probe-pam",
         ],
     },
     Case {

@@ -290,6 +290,10 @@ impl Facts for Linux {
         Ok(Known::Yes(self.packages()?.residual.contains(package)))
     }
 
+    fn is_half_there(&self, package: &str) -> Reading<bool> {
+        Ok(Known::Yes(self.packages()?.half_there.contains(package)))
+    }
+
     fn package_file(&self, path: &Path) -> Reading<Option<PackageFile>> {
         if let Some(known) = self.caches.package_files.borrow().get(path) {
             return Ok(Known::Yes(known.clone()));

@@ -108,6 +108,13 @@ impl Facts for Simulated<'_> {
         }
     }
 
+    fn is_half_there(&self, package: &str) -> Reading<bool> {
+        match self.base {
+            Some(base) if !self.packages.contains_key(package) => base.is_half_there(package),
+            _ => Ok(Known::Yes(false)),
+        }
+    }
+
     fn package_file(&self, path: &Path) -> Reading<Option<PackageFile>> {
         match self.laid_over(path) {
             Some(LaidOver::Node(_)) => Ok(Known::Unknown(fetched(path))),

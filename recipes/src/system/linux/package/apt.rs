@@ -50,8 +50,8 @@ impl Manager for Apt {
         dpkg::package_file(linux, path)
     }
 
-    /// A policy of ours is of a run that was cut off in a transaction, whose programs may still be at work. With the
-    /// policy no upgrade would restart anything.
+    /// A policy of ours is of a run that was cut off in a transaction, whose programs may still be at work; with it
+    /// no upgrade would restart anything. What dpkg wrote down last counts only when it has taken that in.
     fn clean_up(&self, linux: &Linux) -> Result<(), PerformError> {
         let path = Path::new(POLICY);
         let what = format!("remove `{POLICY}`");
@@ -62,6 +62,7 @@ impl Manager for Apt {
                 }
                 linux.tree.remove(path, &EntryKind::File).map_err(failed(what))
             }
+            _ if linux.tree.is_host() && has_journal(linux)? => finish_interrupted(linux, true, &mut |_| {}),
             _ => Ok(()),
         }
     }
@@ -217,9 +218,14 @@ fn finish_interrupted(linux: &Linux, ask: bool, output: &mut dyn FnMut(&str)) ->
 
 /// Whether packages are neither wholly there nor wholly gone.
 fn is_interrupted(linux: &Linux) -> Result<bool, PerformError> {
+    Ok(has_journal(linux)? || dpkg::is_interrupted(&status(linux)?))
+}
+
+/// Whether dpkg has written down what is not in its database yet.
+fn has_journal(linux: &Linux) -> Result<bool, PerformError> {
     let journal = Path::new("/var/lib/dpkg/updates");
     let updates = linux.tree.names(journal).map_err(failed(format!("read `{}`", journal.display())))?;
-    Ok(!updates.is_empty() || dpkg::is_interrupted(&status(linux)?))
+    Ok(!updates.is_empty())
 }
 
 fn status(linux: &Linux) -> Result<Vec<u8>, PerformError> {

@@ -15,12 +15,17 @@ pub(super) const STATUS: &str = "/var/lib/dpkg/status";
 pub(crate) fn packages(status: &[u8]) -> Packages {
     let mut packages = Packages::default();
     for paragraph in paragraphs(status) {
-        let (Some(name), Some(version)) = (paragraph.package, paragraph.version) else { continue };
+        let Some(name) = paragraph.package else { continue };
+        let qualified = paragraph.architecture.map(|architecture| format!("{name}:{architecture}"));
+        if paragraph.is_half_way() {
+            packages.half_there.extend(qualified.into_iter().chain([name.to_owned()]));
+            continue;
+        }
+        let Some(version) = paragraph.version else { continue };
         if !matches!(paragraph.state(), Some("installed" | "config-files")) {
             continue;
         }
         let is_residual = paragraph.state() == Some("config-files");
-        let qualified = paragraph.architecture.map(|architecture| format!("{name}:{architecture}"));
         if is_residual {
             packages.residual.extend(qualified.into_iter().chain([name.to_owned()]));
             continue;
@@ -52,12 +57,7 @@ pub(super) fn package_file(linux: &Linux, path: &Path) -> io::Result<Option<Pack
 
 /// Whether dpkg was cut off: a package is neither wholly there nor wholly gone.
 pub(crate) fn is_interrupted(status: &[u8]) -> bool {
-    paragraphs(status).any(|paragraph| {
-        matches!(
-            paragraph.state(),
-            Some("half-installed" | "unpacked" | "half-configured" | "triggers-awaited" | "triggers-pending")
-        )
-    })
+    paragraphs(status).any(|paragraph| paragraph.is_half_way())
 }
 
 /// The packages that are wanted and were cut off while they were unpacked.
@@ -81,6 +81,13 @@ impl Paragraph<'_> {
     /// The first word of `Status: install ok installed`: what is wanted.
     fn wanted(&self) -> Option<&str> {
         self.status.and_then(|status| status.split_whitespace().next())
+    }
+
+    fn is_half_way(&self) -> bool {
+        matches!(
+            self.state(),
+            Some("half-installed" | "unpacked" | "half-configured" | "triggers-awaited" | "triggers-pending")
+        )
     }
 
     /// The third word of `Status: install ok installed`.
@@ -163,6 +170,7 @@ Package: c\nStatus: install ok unpacked\n";
         let half = b"Package: a\nStatus: install ok half-configured\nVersion: 1\n\n";
         assert!(is_interrupted(half));
         assert!(packages(half).installed.is_empty());
+        assert_eq!(packages(half).half_there.into_iter().collect::<Vec<_>>(), ["a"]);
         assert!(packages(b"").installed.is_empty());
     }
 }

@@ -129,6 +129,8 @@ pub(crate) struct Packages {
     pub(crate) held: BTreeSet<String>,
     /// The packages of which only the configuration is there, by both names; rpm leaves none such.
     pub(super) residual: BTreeSet<String>,
+    /// The packages that a transaction was cut off with, by both names.
+    pub(crate) half_there: BTreeSet<String>,
 }
 
 impl Packages {
