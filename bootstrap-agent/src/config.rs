@@ -12,8 +12,10 @@ use recipes::load;
 use recipes::node::{Key, Node, Value};
 use recipes::source::Source;
 use recipes::template::{Scope, render};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
+
+use crate::signal::declared::{OnFailure, Signals};
 
 /// The user-data, with the environment and the role in their places.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -38,6 +40,25 @@ pub struct Config {
     /// The URL of the AWS services, for private endpoints.
     #[serde(default)]
     pub endpoint_url: Option<String>,
+    /// Who is told the result.
+    #[serde(default)]
+    pub signal: Signals,
+    /// What becomes of a host that failed.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+}
+
+/// The part of a configuration that says what is done with the result. It counts even where the rest is wrong.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    /// Who is told.
+    pub signal: Signals,
+    /// What becomes of a host that failed.
+    pub on_failure: OnFailure,
+    /// The region of the services, if it is not the instance's.
+    pub region: Option<String>,
+    /// The URL of the AWS services, for private endpoints.
+    pub endpoint_url: Option<String>,
 }
 
 /// Where a secret is.
@@ -54,35 +75,21 @@ impl Config {
     /// # Errors
     /// What is wrong with it, and where.
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, Problems> {
-        let text = match std::str::from_utf8(bytes) {
-            Ok(text) => text.to_owned(),
-            Err(error) => {
-                let why = format!("{name} is not text: byte {} is not UTF-8", error.valid_up_to());
-                return Err(Problem::new(why).into());
-            }
-        };
-        let first = text.lines().next().unwrap_or_default();
-        let foreign = ["#cloud-config", "Content-Type:", "MIME-Version:", "#include", "#cloud-boothook"];
-        if foreign.iter().any(|start| first.starts_with(start))
-            || first.starts_with("#!") && !first.contains("bootstrap-agent")
-        {
-            return Err(Problem::new(format!("{name} is not for this agent: its first line is `{first}`"))
-                .help("its first line has to be `#!/usr/local/bin/bootstrap-agent run`")
-                .into());
-        }
-        let source = Arc::new(Source { name: name.to_owned(), text });
-        let root = load::parse(&source)?;
-        let entries = root.as_map("a mapping with `environment` and `role`")?;
-        let mut scope = Scope::new(Map::new());
-        for (key, node) in
-            entries.iter().filter(|(key, _)| ["environment", "role"].contains(&key.name.as_str()))
-        {
-            scope = scope.with(&key.name, Json::from(word(key, node)?));
-        }
+        let (root, scope) = read(name, bytes)?;
         let rendered = render(&root, &scope)?;
         let config: Self = from_node(&rendered)?;
         config.check(&rendered)?;
         Ok(config)
+    }
+
+    /// What is done with the result.
+    pub fn ending(&self) -> Ending {
+        Ending {
+            signal: self.signal.clone(),
+            on_failure: self.on_failure,
+            region: self.region.clone(),
+            endpoint_url: self.endpoint_url.clone(),
+        }
     }
 
     fn check(&self, root: &Node) -> Result<(), Problem> {
@@ -104,6 +111,55 @@ impl Config {
         }
         Ok(())
     }
+}
+
+impl Ending {
+    /// What can be told of it in user-data that is wrong elsewhere: somebody may wait for the result of a boot
+    /// whose user-data has a mistake.
+    pub fn of_broken(name: &str, bytes: &[u8]) -> Option<Self> {
+        let (root, scope) = read(name, bytes).ok()?;
+        let Value::Map(entries) = &root.value else { return None };
+        let node = |name: &str| {
+            let (_, node) = entries.iter().find(|(key, _)| key.name == name)?;
+            render(node, &scope).ok()
+        };
+        let text = |name: &str| Some(node(name)?.as_str("text").ok()?.to_owned());
+        Some(Self {
+            signal: node("signal").and_then(|node| from_node(&node).ok()).unwrap_or_default(),
+            on_failure: node("on_failure").and_then(|node| from_node(&node).ok()).unwrap_or_default(),
+            region: text("region"),
+            endpoint_url: text("endpoint_url"),
+        })
+    }
+}
+
+/// The mapping that is written, and what templates in it see.
+fn read(name: &str, bytes: &[u8]) -> Result<(Node, Scope), Problems> {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(error) => {
+            let why = format!("{name} is not text: byte {} is not UTF-8", error.valid_up_to());
+            return Err(Problem::new(why).into());
+        }
+    };
+    let first = text.lines().next().unwrap_or_default();
+    let foreign = ["#cloud-config", "Content-Type:", "MIME-Version:", "#include", "#cloud-boothook"];
+    if foreign.iter().any(|start| first.starts_with(start))
+        || first.starts_with("#!") && !first.contains("bootstrap-agent")
+    {
+        return Err(Problem::new(format!("{name} is not for this agent: its first line is `{first}`"))
+            .help("its first line has to be `#!/usr/local/bin/bootstrap-agent run`")
+            .into());
+    }
+    let source = Arc::new(Source { name: name.to_owned(), text });
+    let root = load::parse(&source)?;
+    let entries = root.as_map("a mapping with `environment` and `role`")?;
+    let mut scope = Scope::new(Map::new());
+    for (key, node) in entries.iter().filter(|(key, _)| ["environment", "role"].contains(&key.name.as_str()))
+    {
+        scope = scope.with(&key.name, Json::from(word(key, node)?));
+    }
+    Ok((root, scope))
 }
 
 /// The environment and the role become parts of paths, so they are single words.
@@ -158,7 +214,7 @@ health: [ { http: { url: "http://127.0.0.1/healthz", within: 60s } } ]
         insta::assert_snapshot!(problems_of(""), @"user-data:1:1: expected a mapping with `environment` and `role`, found nothing");
         insta::assert_snapshot!(problems_of("environment: prod\n"), @"user-data:1:1: the field `role` is missing");
         insta::assert_snapshot!(problems_of("environment: ../dev\nrole: web\n"), @"user-data:1:14: `environment` is `../dev`, which is not a word; use letters, digits, `-`, `_` and `.`: it becomes part of paths");
-        insta::assert_snapshot!(with("paramters: []"), @"user-data:3:1: unknown field `paramters`; did you mean `parameters`? valid are `environment`, `role`, `parameters`, `secrets`, `health`, `region` and `endpoint_url`");
+        insta::assert_snapshot!(with("paramters: []"), @"user-data:3:1: unknown field `paramters`; did you mean `parameters`? valid are `environment`, `role`, `parameters`, `secrets`, `health`, `region`, `endpoint_url`, `signal` and `on_failure`");
         insta::assert_snapshot!(with("parameters: [ acme/web ]"), @"user-data:3:13: the path `acme/web` does not start with `/`");
         insta::assert_snapshot!(with("parameters: [ \"/acme/{{ enviroment }}\" ]"), @"user-data:3:25: variable `enviroment` is not defined. Available variables: environment, role");
         insta::assert_snapshot!(with("secrets: { db: { vault: x } }"), @"user-data:3:18: `vault` is not a valid value here; valid is `secretsmanager`");
@@ -169,6 +225,23 @@ health: [ { http: { url: "http://127.0.0.1/healthz", within: 60s } } ]
         );
     }
 
+    #[test]
+    fn whom_to_tell_counts_even_where_the_rest_is_wrong() {
+        let text = format!(
+            "{USER_DATA}signal: {{ auto_scaling: {{ hook: \"{{{{ role }}}}-launch\", heartbeat: 1m }}, instance_health: true }}\non_failure: hold 30m\n"
+        );
+        let config = Config::parse("user-data", text.as_bytes()).expect("valid");
+        let hook = config.signal.auto_scaling.as_ref().map(|hook| hook.hook.as_str());
+        assert_eq!((hook, config.signal.instance_health), (Some("web-launch"), true));
+        let broken = text + "paramters: [ \"{{ nothing }}\" ]\n";
+        Config::parse("user-data", broken.as_bytes()).expect_err("not valid");
+        assert_eq!(Ending::of_broken("user-data", broken.as_bytes()), Some(config.ending()));
+        assert_eq!(Ending::of_broken("user-data", b"#cloud-config\n"), None);
+        assert_eq!(Ending::of_broken("user-data", b"signal: { nobody: 1 }"), Some(Ending::default()));
+        insta::assert_snapshot!(problems_of("environment: prod\nrole: web\non_failure: reboot\n"), @"user-data:3:13: `reboot` is not valid here; valid are `stay`, `poweroff` and `hold TIME`");
+        insta::assert_snapshot!(problems_of("environment: prod\nrole: web\nsignal: { auto_scaling: { name: x } }\n"), @"user-data:3:27: unknown field `name`; valid are `hook`, `group` and `heartbeat`");
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -176,11 +249,12 @@ health: [ { http: { url: "http://127.0.0.1/healthz", within: 60s } } ]
         #[test]
         fn anything_is_user_data_or_says_why_not(
             bytes in prop::collection::vec(any::<u8>(), 0..100),
-            text in "((environment|role|parameters|secrets|health|region|nope): |prod|web|/a|\\[|\\]|\\{|\\}|\\{\\{ environment \\}\\}|secretsmanager: |http: |url: |, |- |\n|\n  |#!|\"|é|\0|\\PC){0,40}",
+            text in "((environment|role|parameters|secrets|health|region|signal|on_failure|nope): |prod|web|/a|\\[|\\]|\\{|\\}|\\{\\{ environment \\}\\}|secretsmanager: |http: |url: |, |- |\n|\n  |#!|\"|é|\0|\\PC){0,40}",
         ) {
             for bytes in [&bytes[..], text.as_bytes(), format!("environment: a\nrole: b\n{text}").as_bytes()] {
                 if let Err(problems) = Config::parse("user-data", bytes) {
                     prop_assert!(!problems.to_string().is_empty());
+                    Ending::of_broken("user-data", bytes);
                 }
             }
         }

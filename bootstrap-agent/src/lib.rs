@@ -1,7 +1,6 @@
 //! The on-host half: applies recipes, and on first boot pulls values, renders, starts, verifies, reports.
 
 pub mod boot;
-mod boot_error;
 pub mod cli;
 pub mod config;
 pub mod fetch;
@@ -11,9 +10,10 @@ pub mod lock;
 pub mod redact;
 pub mod report;
 pub mod seal;
-pub mod signals;
+pub mod signal;
 pub mod source;
 pub mod status;
+pub mod stop;
 pub mod unpack;
 pub mod values;
 

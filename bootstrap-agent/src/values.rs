@@ -1,7 +1,6 @@
 //! The values of an environment: fetched, put where templates see them, with every secret known.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 use futures_util::future::try_join_all;
@@ -9,8 +8,8 @@ use recipes::template::Scope;
 use serde_json::{Map, Value as Json, json};
 
 use crate::config::{Config, SecretSource};
-use crate::source::aws::{Account, InstanceRole};
-use crate::source::instance::{Identity, Metadata};
+use crate::source::aws::Account;
+use crate::source::instance::Identity;
 use crate::source::{parameters, secrets};
 
 /// Everything that templates see at boot, besides facts and inputs.
@@ -88,23 +87,13 @@ impl Leaf {
 ///
 /// # Errors
 /// The first value that could not be had.
-pub async fn fetch(
-    config: &Config,
-    identity: &Identity,
-    metadata: Arc<Metadata>,
-) -> Result<Values, FetchError> {
+pub async fn fetch(config: &Config, identity: &Identity, account: &Account) -> Result<Values, FetchError> {
     let mut calls = 0;
     let mut names = Vec::new();
     let mut found = Map::new();
     let mut secret_values = BTreeMap::new();
     if !config.parameters.is_empty() || !config.secrets.is_empty() {
-        let region = config.region.as_deref().unwrap_or(&identity.region);
-        let account = Account {
-            region: region.to_owned(),
-            endpoint_url: config.endpoint_url.clone(),
-            role: InstanceRole::new(metadata),
-        };
-        let (ssm, manager) = (parameters::client(&account), secrets::client(&account));
+        let (ssm, manager) = (parameters::client(account), secrets::client(account));
         let of_parameters = try_join_all(config.parameters.iter().map(async |path| {
             let mut calls = 0;
             let found = parameters::fetch(&ssm, path, &mut calls).await?;

@@ -26,6 +26,8 @@ pub struct Instance {
     pub role: Option<String>,
     /// Whether nothing is told without a token (`HttpTokens`).
     pub tokens_required: bool,
+    /// The tags that are told (`InstanceMetadataTags`).
+    pub tags: BTreeMap<String, String>,
 }
 
 impl Instance {
@@ -37,6 +39,7 @@ impl Instance {
             user_data: Some(user_data.into()),
             role: Some("web".into()),
             tokens_required: true,
+            tags: BTreeMap::new(),
         }
     }
 }
@@ -99,6 +102,9 @@ impl Metadata {
         }
         // Of every version the pages are the same.
         let path = request.path.trim_matches('/').split_once('/').map_or("", |(_, page)| page);
+        if let Some(key) = path.strip_prefix("meta-data/tags/instance/") {
+            return instance.tags.get(key).map_or((404, String::new()), |tag| (200, tag.clone()));
+        }
         pages(&instance)
             .remove(format!("/latest/{path}").trim_end_matches('/'))
             .map_or((404, String::new()), |body| (200, body))

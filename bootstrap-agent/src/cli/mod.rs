@@ -16,6 +16,7 @@ use serde_json::Map;
 
 mod apply;
 mod check;
+mod deliver;
 mod facts;
 mod plan;
 mod run;
@@ -55,6 +56,8 @@ enum Verb {
     Status(status::Status),
     #[command(hide = true)]
     StopUnfinished(stop_unfinished::StopUnfinished),
+    #[command(hide = true)]
+    Deliver(deliver::Deliver),
 }
 
 /// What the program is told besides its arguments.
@@ -87,6 +90,7 @@ pub fn main(world: &World) -> u8 {
         Verb::Seal(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
         Verb::StopUnfinished(verb) => verb.run(),
+        Verb::Deliver(verb) => verb.run(world),
     }
 }
 

@@ -8,7 +8,7 @@ use recipes::system::linux::Linux;
 use recipes::system::{Facts, Machine};
 
 use super::{BundleArgument, CHANGES, DONE, FAILED, Tags, complain, fail, fail_with};
-use crate::boot_error::chain;
+use crate::boot::error::chain;
 use crate::report::Format;
 use crate::unpack;
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::{DONE, FAILED, INTERRUPTED, REBOOTING, World, complain};
 use crate::boot::{self, Ended, Settings};
 use crate::report::{Format, Reporter};
-use crate::signals::Stop;
 use crate::source::instance::ENDPOINT;
 use crate::status::Failure;
+use crate::stop::Stop;
 
 /// Configure this host: pull its values, render, start, verify and report
 ///

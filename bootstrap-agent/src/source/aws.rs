@@ -65,7 +65,10 @@ impl InstanceRole {
     }
 
     /// What was fetched before, if it will do; SDK clients ask again shortly before it expires.
-    async fn credentials(&self) -> Result<Credentials, CredentialsError> {
+    ///
+    /// # Errors
+    /// When the instance has no role, or nobody tells.
+    pub async fn credentials(&self) -> Result<Credentials, CredentialsError> {
         let mut fetched = self.fetched.lock().await;
         let lasts = |credentials: &&Credentials| {
             let soon = SystemTime::now() + EXPIRES_SOON;
@@ -115,6 +118,6 @@ where
             format!("{code}: {message}").trim_end_matches([':', ' ']).to_owned()
         }
         SdkError::ResponseError(_) => "the answer was not one of the service".into(),
-        other => crate::boot_error::chain(other),
+        other => crate::boot::error::chain(other),
     }
 }

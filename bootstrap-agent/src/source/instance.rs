@@ -4,7 +4,7 @@
 //! A boot needs five requests: a token, the user-data, the identity document, and two for credentials.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::Method;
@@ -35,7 +35,8 @@ const ROLE_PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Metadata {
     endpoint: String,
-    patience: Duration,
+    /// In milliseconds.
+    patience: AtomicU64,
     token: Mutex<Option<String>>,
     requests: AtomicU32,
 }
@@ -127,10 +128,19 @@ impl Metadata {
     pub fn new(endpoint: &str, patience: Duration) -> Self {
         Self {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
-            patience,
+            patience: AtomicU64::new(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX)),
             token: Mutex::new(None),
             requests: AtomicU32::new(0),
         }
+    }
+
+    /// From now on it keeps trying for no longer than this.
+    pub fn hurry(&self, patience: Duration) {
+        self.patience.fetch_min(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_millis(self.patience.load(Ordering::Relaxed))
     }
 
     /// How many requests were made so far.
@@ -143,7 +153,7 @@ impl Metadata {
     /// # Errors
     /// When the service does not tell.
     pub async fn user_data(&self) -> Result<Option<Vec<u8>>, MetadataError> {
-        self.get("/latest/user-data", self.patience).await
+        self.get("/latest/user-data").await
     }
 
     /// What the instance is.
@@ -152,9 +162,18 @@ impl Metadata {
     /// When the service does not tell.
     pub async fn identity(&self) -> Result<Identity, MetadataError> {
         let path = "/latest/dynamic/instance-identity/document";
-        let document = self.get(path, self.patience).await?.unwrap_or_default();
+        let document = self.get(path).await?.unwrap_or_default();
         serde_json::from_slice(&document)
             .map_err(|error| MetadataError::Unexpected { path: path.into(), source: error.into() })
+    }
+
+    /// The value of one of the instance's tags; none if it has no such tag, or tells none (`InstanceMetadataTags`).
+    ///
+    /// # Errors
+    /// When the service does not tell.
+    pub async fn tag(&self, key: &str) -> Result<Option<String>, MetadataError> {
+        let value = self.get(&format!("/latest/meta-data/tags/instance/{key}")).await?;
+        Ok(value.map(|value| String::from_utf8_lossy(&value).into_owned()))
     }
 
     /// Credentials of the instance's role. A role may appear a moment later than the instance.
@@ -163,14 +182,14 @@ impl Metadata {
     /// When the instance has no role, or the service does not tell.
     pub async fn role_credentials(&self) -> Result<RoleCredentials, MetadataError> {
         const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
-        let patience = ROLE_PATIENCE.min(self.patience);
+        let patience = ROLE_PATIENCE.min(self.patience());
         let until = Instant::now() + patience;
         let mut wait = Wait::new();
         loop {
-            if let Some(role) = self.get(ROLES, self.patience).await? {
+            if let Some(role) = self.get(ROLES).await? {
                 let role = String::from_utf8_lossy(&role);
                 let path = format!("{ROLES}{}", role.lines().next().unwrap_or_default().trim());
-                if let Some(document) = self.get(&path, self.patience).await? {
+                if let Some(document) = self.get(&path).await? {
                     // The document is not quoted in an error: it holds a secret.
                     return serde_json::from_slice(&document).map_err(|_| MetadataError::Unexpected {
                         path,
@@ -187,7 +206,8 @@ impl Metadata {
     }
 
     /// What is at a path; none where there is nothing.
-    async fn get(&self, path: &str, patience: Duration) -> Result<Option<Vec<u8>>, MetadataError> {
+    async fn get(&self, path: &str) -> Result<Option<Vec<u8>>, MetadataError> {
+        let patience = self.patience();
         let until = Instant::now() + patience;
         let mut wait = Wait::new();
         let mut silent_tokens = 0;

@@ -1,0 +1,122 @@
+//! The end of a boot: what it came to is written down and told, and a host that failed does not serve.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+use super::steps::Boot;
+use super::telling::{Telling, power_off, send_later};
+use super::{now, services, tell_console, tell_systemd};
+use crate::signal::message::Outcome;
+use crate::signal::outbox::Outbox;
+use crate::signal::post::Post;
+use crate::status::{Failure, State};
+
+/// How long the run itself tries to tell its result; after that another process does.
+const TELL_LIMIT: Duration = Duration::from_secs(20);
+
+impl<W: Write> Boot<'_, W> {
+    /// Writes down what the run came to and tells it. `was_up` is whether an earlier run of this boot went well.
+    pub(super) async fn finish(mut self, result: Result<(), Failure>, was_up: bool) -> Result<(), Failure> {
+        self.beats = None;
+        self.status.finished = Some(now());
+        let mut outcome = None;
+        match &result {
+            Ok(()) if self.status.state == State::Rebooting => {}
+            Ok(()) => {
+                self.status.state = State::Done;
+                outcome = Some(Outcome::Up);
+            }
+            Err(failure) => {
+                // Until the commit, what an earlier run brought up serves on as it did.
+                if self.status.state == State::Committed || !was_up {
+                    self.stop_services();
+                    outcome = Some(Outcome::Failed { step: failure.step.clone() });
+                }
+                self.status.state = State::Failed;
+                self.status.error = Some(failure.clone());
+            }
+        }
+        self.write_status();
+        let line = self.console_line();
+        let line = self.reporter.redactor().clean(&line);
+        tell_systemd(&[NotifyState::Status(&line)]);
+        tell_console(&line);
+        self.reporter.line(&line);
+        if let Some(outcome) = outcome {
+            self.tell(&outcome).await;
+        }
+        result
+    }
+
+    /// Tells those who wait for the result. Who cannot be told now is told later, by another process.
+    async fn tell(&mut self, outcome: &Outcome) {
+        // Without the user-data, those are told whom an earlier boot of this instance would have told.
+        let kept = || Telling::kept(Path::new("/")).map(|kept| kept.about(&self.status.boot_id));
+        let Some(telling) = self.telling.clone().or_else(kept) else { return };
+        let outbox = Outbox::below(Path::new("/"));
+        if let Err(error) = telling.put(&outbox, outcome) {
+            self.reporter.line(&format!("failed to write down whom to tell: {error}"));
+        }
+        // Told to stop, the host may be about to boot again, and that boot may go well.
+        if !self.stop.is_told() {
+            let post = Post {
+                outbox: outbox.clone(),
+                metadata: Arc::clone(&self.metadata),
+                role: self.role.clone(),
+                proxies: self.settings.environment.clone(),
+                boot_id: self.status.boot_id.clone(),
+                power_off: Box::new(power_off),
+            };
+            match post.deliver(TELL_LIMIT).await {
+                Ok(pass) => {
+                    for line in pass.told {
+                        self.reporter.line(&format!("told {line}"));
+                    }
+                    for line in pass.failed {
+                        self.reporter.line(&line);
+                    }
+                }
+                Err(error) => self.reporter.line(&format!("failed to tell the result: {error}")),
+            }
+        }
+        if outbox.waiting().is_ok_and(|waiting| !waiting.is_empty()) && !send_later() {
+            self.reporter
+                .line("what is left to tell is told at the next boot, if that comes to nothing else");
+        }
+    }
+
+    /// A host that is not healthy must not serve.
+    fn stop_services(&mut self) {
+        for service in services() {
+            let stopped = Command::new("systemctl").args(["stop", "--", &service]).status();
+            if !stopped.is_ok_and(|status| status.success()) {
+                self.reporter.line(&format!("failed to stop {service}"));
+            }
+        }
+    }
+
+    fn console_line(&self) -> String {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let name = |part: &Option<String>| part.clone().unwrap_or_else(|| "?".into());
+        let what = format!("{}/{}", name(&self.status.environment), name(&self.status.role));
+        match &self.status.error {
+            None if self.status.state == State::Rebooting => {
+                format!("bootstrap-agent: {what} reboots after {seconds:.1} s, and goes on after that")
+            }
+            None => format!(
+                "bootstrap-agent: {what} is up after {seconds:.1} s ({} AWS requests, {} metadata requests)",
+                self.status.requests.aws, self.status.requests.metadata
+            ),
+            Some(failure) => format!(
+                "bootstrap-agent: {what} failed at {} after {seconds:.1} s: {}",
+                failure.step,
+                failure.message.replace('\n', " ")
+            ),
+        }
+    }
+}
