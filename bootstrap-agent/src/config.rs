@@ -4,8 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use recipes::check::Check;
+use recipes::duration::Span;
 use recipes::error::{Problem, Problems};
 use recipes::from_node::from_node;
 use recipes::load;
@@ -14,8 +16,10 @@ use recipes::source::Source;
 use recipes::template::{Scope, render};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
+use sha2::{Digest, Sha256};
 
 use crate::signal::declared::{OnFailure, Signals};
+use crate::source::declared::{ParameterSource, SecretSource};
 
 /// The user-data, with the environment and the role in their places.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -25,9 +29,9 @@ pub struct Config {
     pub environment: String,
     /// What the host is, such as `web`.
     pub role: String,
-    /// Paths in SSM Parameter Store. What is below them is `parameters` in templates; later paths win.
+    /// Parameters of SSM Parameter Store. They are `parameters` in templates; later ones win.
     #[serde(default)]
-    pub parameters: Vec<String>,
+    pub parameters: Vec<ParameterSource>,
     /// Secrets, by the name that templates know them by under `secrets`.
     #[serde(default)]
     pub secrets: BTreeMap<String, SecretSource>,
@@ -40,6 +44,12 @@ pub struct Config {
     /// The URL of the AWS services, for private endpoints.
     #[serde(default)]
     pub endpoint_url: Option<String>,
+    /// How long all values may take to be fetched, with waits for throttling; 5 minutes if not said.
+    #[serde(default)]
+    pub fetch_within: Option<Span>,
+    /// Over how long the hosts of a fleet spread their start.
+    #[serde(default)]
+    pub splay: Option<Span>,
     /// Who is told the result.
     #[serde(default)]
     pub signal: Signals,
@@ -59,14 +69,6 @@ pub struct Ending {
     pub region: Option<String>,
     /// The URL of the AWS services, for private endpoints.
     pub endpoint_url: Option<String>,
-}
-
-/// Where a secret is.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SecretSource {
-    /// In Secrets Manager, by name or ARN.
-    Secretsmanager(String),
 }
 
 impl Config {
@@ -92,6 +94,13 @@ impl Config {
         }
     }
 
+    /// How long this host waits before it fetches its values: the same at each boot, and another than others wait.
+    pub fn splay_of(&self, instance_id: &str) -> Duration {
+        let hash = Sha256::digest(instance_id.as_bytes());
+        let part = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]);
+        self.splay.map_or(Duration::ZERO, |span| span.0.mul_f64(f64::from(part) / f64::from(u32::MAX)))
+    }
+
     fn check(&self, root: &Node) -> Result<(), Problem> {
         let place = |name: &str| match &root.value {
             Value::Map(entries) => {
@@ -99,11 +108,6 @@ impl Config {
             }
             _ => &root.at,
         };
-        if let Some(path) = self.parameters.iter().find(|path| !path.starts_with('/')) {
-            return Err(
-                Problem::new(format!("the path `{path}` does not start with `/`")).at(place("parameters"))
-            );
-        }
         if let Some(name) = self.secrets.keys().find(|name| !is_identifier(name)) {
             return Err(Problem::new(format!("templates cannot name the secret `{name}`"))
                 .at(place("secrets"))
@@ -201,8 +205,8 @@ health: [ { http: { url: "http://127.0.0.1/healthz", within: 60s } } ]
     #[test]
     fn the_user_data_of_the_readme_is_read() {
         let config = Config::parse("user-data", USER_DATA.as_bytes()).expect("valid");
-        assert_eq!(config.parameters, ["/acme/prod/web/"]);
-        assert_eq!(config.secrets["db"], SecretSource::Secretsmanager("acme/prod/db".into()));
+        assert_eq!(config.parameters[0].name(), "ssm:/acme/prod/web/");
+        assert_eq!(config.secrets["db"].name(), "secretsmanager:acme/prod/db");
         assert_eq!(config.health[0].within().as_secs(), 60);
     }
 
@@ -214,10 +218,16 @@ health: [ { http: { url: "http://127.0.0.1/healthz", within: 60s } } ]
         insta::assert_snapshot!(problems_of(""), @"user-data:1:1: expected a mapping with `environment` and `role`, found nothing");
         insta::assert_snapshot!(problems_of("environment: prod\n"), @"user-data:1:1: the field `role` is missing");
         insta::assert_snapshot!(problems_of("environment: ../dev\nrole: web\n"), @"user-data:1:14: `environment` is `../dev`, which is not a word; use letters, digits, `-`, `_` and `.`: it becomes part of paths");
-        insta::assert_snapshot!(with("paramters: []"), @"user-data:3:1: unknown field `paramters`; did you mean `parameters`? valid are `environment`, `role`, `parameters`, `secrets`, `health`, `region`, `endpoint_url`, `signal` and `on_failure`");
-        insta::assert_snapshot!(with("parameters: [ acme/web ]"), @"user-data:3:13: the path `acme/web` does not start with `/`");
+        insta::assert_snapshot!(with("paramters: []"), @"user-data:3:1: unknown field `paramters`; did you mean `parameters`? valid are `environment`, `role`, `parameters`, `secrets`, `health`, `region`, `endpoint_url`, `fetch_within`, `splay`, `signal` and `on_failure`");
+        insta::assert_snapshot!(with("parameters: [ acme/web ]"), @"user-data:3:15: the path `acme/web` does not start with `/`; write `{ name: acme/web }` for one parameter");
+        insta::assert_snapshot!(with("parameters: [ { path: /a, name: /b } ]"), @"user-data:3:15: write either a `path`, for everything below it, or the `name` of one parameter");
+        insta::assert_snapshot!(with("parameters: [ { path: /a, as: b } ]"), @"user-data:3:15: `as` is for one parameter with a `name`");
+        insta::assert_snapshot!(with("parameters: [ { name: \"arn:aws:ssm:us-east-1:111122223333:parameter/a\" } ]"), @"user-data:3:15: a parameter named by its ARN needs an `as`");
+        insta::assert_snapshot!(with("parameters: [ { name: /b, allow_empty: sometimes } ]"), @"user-data:3:40: expected `true`, or a list of keys, found the string `sometimes`");
+        insta::assert_snapshot!(with("secrets: { db: { secretsmanager: { id: x, stages: y } } }"), @"user-data:3:43: unknown field `stages`; did you mean `stage`? valid are `id`, `stage`, `version`, `binary` and `allow_empty`");
+        insta::assert_snapshot!(with("secrets: { db: { secretsmanager: { stage: y } } }"), @"user-data:3:34: the field `id` is missing");
         insta::assert_snapshot!(with("parameters: [ \"/acme/{{ enviroment }}\" ]"), @"user-data:3:25: variable `enviroment` is not defined. Available variables: environment, role");
-        insta::assert_snapshot!(with("secrets: { db: { vault: x } }"), @"user-data:3:18: `vault` is not a valid value here; valid is `secretsmanager`");
+        insta::assert_snapshot!(with("secrets: { db: { vault: x } }"), @"user-data:3:18: `vault` is not a valid value here; valid are `secretsmanager` and `ssm`");
         insta::assert_snapshot!(with("secrets: { a-b: { secretsmanager: x } }"), @"user-data:3:10: templates cannot name the secret `a-b`; use letters, digits and `_`");
         insta::assert_snapshot!(with("health: [ { htpp: { url: x } } ]"), @"user-data:3:13: `htpp` is not a valid value here; did you mean `http`? valid are `service`, `http`, `tcp` and `command`");
         assert!(
@@ -240,6 +250,22 @@ health: [ { http: { url: "http://127.0.0.1/healthz", within: 60s } } ]
         assert_eq!(Ending::of_broken("user-data", b"signal: { nobody: 1 }"), Some(Ending::default()));
         insta::assert_snapshot!(problems_of("environment: prod\nrole: web\non_failure: reboot\n"), @"user-data:3:13: `reboot` is not valid here; valid are `stay`, `poweroff` and `hold TIME`");
         insta::assert_snapshot!(problems_of("environment: prod\nrole: web\nsignal: { auto_scaling: { name: x } }\n"), @"user-data:3:27: unknown field `name`; valid are `hook`, `group` and `heartbeat`");
+    }
+
+    #[test]
+    fn hosts_of_a_fleet_start_one_after_the_other_and_each_at_its_time() {
+        let text = format!("{USER_DATA}splay: 100s\n");
+        let config = Config::parse("user-data", text.as_bytes()).expect("valid");
+        let mut waits: Vec<_> =
+            (0..1000).map(|number| config.splay_of(&format!("i-{number}")).as_secs()).collect();
+        assert_eq!(config.splay_of("i-1"), config.splay_of("i-1"));
+        waits.sort_unstable();
+        assert!(
+            waits[999] <= 100 && (40..60).contains(&waits[500]) && waits[100] < 20,
+            "they are spread evenly"
+        );
+        let none = Config::parse("user-data", USER_DATA.as_bytes()).expect("valid");
+        assert_eq!(none.splay_of("i-1"), Duration::ZERO);
     }
 
     proptest! {

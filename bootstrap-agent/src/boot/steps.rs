@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use recipes::bundle::Bundle;
 use recipes::event::Event;
@@ -12,6 +12,7 @@ use recipes::system::linux::Linux;
 use recipes::system::{Facts, Mode};
 use sd_notify::NotifyState;
 use sha2::{Digest, Sha256};
+use tokio::time::{sleep, timeout};
 
 use super::error::{BootError, chain};
 use super::telling::Telling;
@@ -23,10 +24,15 @@ use crate::lock::Locks;
 use crate::report::Reporter;
 use crate::signal::heartbeat::Heartbeats;
 use crate::source::aws::{Account, InstanceRole};
+use crate::source::fetched::fetch;
 use crate::source::instance::Metadata;
+use crate::source::plan::FetchPlan;
 use crate::status::{Failure, Requests, State, Status, StatusFile, Step, VERSION};
 use crate::stop::Stop;
-use crate::values;
+use crate::values::Values;
+
+/// How long all values may take if nothing else is said: with its waits, a call that is throttled takes two minutes.
+const FETCH_LIMIT: Duration = Duration::from_mins(5);
 
 /// A boot that is under way.
 pub(super) struct Boot<'a, W> {
@@ -161,9 +167,23 @@ impl<'a, W: Write> Boot<'a, W> {
         };
         self.promise(&identity.instance_id, &account);
 
+        let splay = config.splay_of(&identity.instance_id);
+        if !splay.is_zero() {
+            self.timed("splay", async |_| {
+                sleep(splay).await;
+                Ok(())
+            })
+            .await?;
+        }
         let values = self
             .timed("fetch", async |_| {
-                let values = values::fetch(&config, &identity, &account).await;
+                let within = config.fetch_within.map_or(FETCH_LIMIT, |span| span.0);
+                let fetched =
+                    timeout(within, fetch(&FetchPlan::of(&config), &account)).await.map_err(|_| {
+                        let why = format!("the values were not all there within {} s", within.as_secs());
+                        BootError::new("fetch", why)
+                    })?;
+                let values = fetched.and_then(|fetched| Values::assemble(&config, &identity, &fetched));
                 values.map_err(|error| BootError {
                     step: "fetch",
                     message: error.to_string(),
@@ -228,7 +248,7 @@ impl<'a, W: Write> Boot<'a, W> {
         }
     }
 
-    fn converge(&mut self, bundle: &Bundle, values: &values::Values) -> Result<(), BootError> {
+    fn converge(&mut self, bundle: &Bundle, values: &Values) -> Result<(), BootError> {
         let failed = |message: String| BootError::new("converge", message);
         let mut machine = Linux::open(Path::new("/"), Mode::Live)
             .map_err(|error| failed(chain(&error)))?

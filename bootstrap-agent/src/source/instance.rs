@@ -42,7 +42,7 @@ pub struct Metadata {
 }
 
 /// What the instance is (the identity document).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all(deserialize = "camelCase"))]
 pub struct Identity {
     /// `i-0123456789abcdef0`

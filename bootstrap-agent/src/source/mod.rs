@@ -1,6 +1,10 @@
 //! Where values come from: one file for each place.
 
 pub mod aws;
+pub mod declared;
+pub mod fetched;
 pub mod instance;
 pub mod parameters;
+pub mod plan;
 pub mod secrets;
+pub mod unset;
