@@ -13,14 +13,11 @@ use crate::world::{GATEWAY, World};
 
 const PORT: u16 = 5001;
 
+const HEARTBEAT: &str = "RecordLifecycleActionHeartbeat";
+
 /// The calls that it takes.
-const TAKEN: &[&str] = &[
-    "CompleteLifecycleAction",
-    "RecordLifecycleActionHeartbeat",
-    "SetInstanceHealth",
-    "SignalResource",
-    "CreateTags",
-];
+const TAKEN: &[&str] =
+    &["CompleteLifecycleAction", HEARTBEAT, "SetInstanceHealth", "SignalResource", "CreateTags"];
 
 /// The front. It ends with the test.
 #[derive(Debug, Clone, Default)]
@@ -68,6 +65,11 @@ impl Front {
         self.shared().told.clone()
     }
 
+    /// How many heartbeats there were so far.
+    pub fn beats(&self) -> usize {
+        self.told().iter().filter(|call| call["Action"] == HEARTBEAT).count()
+    }
+
     /// The results that were told so far, such as `CompleteLifecycleAction CONTINUE`.
     pub fn results(&self) -> Vec<String> {
         let result = |call: &BTreeMap<String, String>| {
@@ -76,7 +78,7 @@ impl Front {
                 .find_map(|name| call.get(*name).cloned());
             format!("{} {}", call["Action"], value.unwrap_or_default()).trim().to_owned()
         };
-        self.told().iter().map(result).collect()
+        self.told().iter().filter(|call| call["Action"] != HEARTBEAT).map(result).collect()
     }
 
     fn shared(&self) -> std::sync::MutexGuard<'_, Shared> {

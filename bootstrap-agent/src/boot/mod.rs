@@ -23,6 +23,7 @@ use crate::report::Reporter;
 use crate::status::{Failure, State, Status, StatusFile};
 use crate::stop::Stop;
 
+mod configure;
 mod ending;
 pub(crate) mod error;
 mod steps;

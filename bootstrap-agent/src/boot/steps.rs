@@ -11,13 +11,12 @@ use recipes::run::{Files, converge};
 use recipes::system::linux::Linux;
 use recipes::system::{Facts, Mode};
 use sd_notify::NotifyState;
-use sha2::{Digest, Sha256};
 use tokio::time::{sleep, timeout};
 
+use super::configure::Told;
 use super::error::{BootError, chain};
 use super::telling::Telling;
 use super::{BOOT_BUNDLE, Ended, Settings, boot_id, now, state_of_this_boot, tell_systemd};
-use crate::config::{Config, Ending};
 use crate::fetch::Https;
 use crate::health::wait_for;
 use crate::lock::Locks;
@@ -129,17 +128,9 @@ impl<'a, W: Write> Boot<'a, W> {
 
     /// The steps. `Ok(true)` if this boot has had them already.
     async fn steps(&mut self, earlier: Option<&Status>) -> Result<bool, BootError> {
-        let user_data = self.read_user_data().await?;
-        let config = Config::parse(&user_data.name, &user_data.bytes);
-        let ending = match &config {
-            Ok(config) => Some(config.ending()),
-            Err(_) => Ending::of_broken(&user_data.name, &user_data.bytes),
-        };
-        self.telling = ending.map(|ending| Telling::new(&self.status.boot_id, ending));
-        let config = config.map_err(|problems| BootError::new("configure", problems.to_string()))?;
+        let Told { config, digest } = self.configure().await?;
         let bundle = Bundle::open(Path::new(BOOT_BUNDLE))
             .map_err(|problems| BootError::new("configure", problems.to_string()))?;
-        let digest = digest(&user_data.bytes);
         if !self.settings.force
             && earlier.is_some_and(|earlier| {
                 earlier.state == State::Done && earlier.config_digest.as_deref() == Some(&digest)
@@ -227,27 +218,6 @@ impl<'a, W: Write> Boot<'a, W> {
         );
     }
 
-    async fn read_user_data(&mut self) -> Result<UserData, BootError> {
-        let Some(path) = self.settings.file.clone() else {
-            return self
-                .timed("user-data", async |boot| {
-                    let data = boot.metadata.user_data().await;
-                    match data.map_err(|error| BootError::of_metadata("user-data", &error))? {
-                        Some(bytes) => Ok(UserData { name: "user-data".into(), bytes }),
-                        None => {
-                            Err(BootError::new("user-data", "the instance was launched without user-data"))
-                        }
-                    }
-                })
-                .await;
-        };
-        let name = path.display().to_string();
-        match std::fs::read(&path) {
-            Ok(bytes) => Ok(UserData { name, bytes }),
-            Err(error) => Err(BootError::new("user-data", format!("failed to read `{name}`: {error}"))),
-        }
-    }
-
     fn converge(&mut self, bundle: &Bundle, values: &Values) -> Result<(), BootError> {
         let failed = |message: String| BootError::new("converge", message);
         let mut machine = Linux::open(Path::new("/"), Mode::Live)
@@ -281,7 +251,7 @@ impl<'a, W: Write> Boot<'a, W> {
     }
 
     /// Runs a step and remembers how long it took.
-    async fn timed<T>(
+    pub(super) async fn timed<T>(
         &mut self,
         name: &'static str,
         step: impl AsyncFnOnce(&mut Self) -> Result<T, BootError>,
@@ -304,19 +274,4 @@ impl<'a, W: Write> Boot<'a, W> {
             self.reporter.line(&format!("failed to write `{path}`: {error}"));
         }
     }
-}
-
-struct UserData {
-    name: String,
-    bytes: Vec<u8>,
-}
-
-/// The user-data and what the image brings for its boot, as one number.
-fn digest(user_data: &[u8]) -> String {
-    let manifest = std::fs::read(Path::new(BOOT_BUNDLE).join(recipes::bundle::MANIFEST)).unwrap_or_default();
-    let mut hash = Sha256::new();
-    hash.update((user_data.len() as u64).to_le_bytes());
-    hash.update(user_data);
-    hash.update(&manifest);
-    recipes::op::hex(&hash.finalize())
 }

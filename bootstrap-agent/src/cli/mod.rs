@@ -17,6 +17,7 @@ use serde_json::Map;
 mod apply;
 mod check;
 mod deliver;
+mod explain;
 mod facts;
 mod plan;
 mod run;
@@ -54,6 +55,7 @@ enum Verb {
     Facts(facts::Facts),
     Seal(seal::Seal),
     Status(status::Status),
+    Explain(explain::Explain),
     #[command(hide = true)]
     StopUnfinished(stop_unfinished::StopUnfinished),
     #[command(hide = true)]
@@ -89,6 +91,7 @@ pub fn main(world: &World) -> u8 {
         Verb::Facts(verb) => verb.run(),
         Verb::Seal(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
+        Verb::Explain(verb) => verb.run(world),
         Verb::StopUnfinished(verb) => verb.run(),
         Verb::Deliver(verb) => verb.run(world),
     }

@@ -1,25 +1,25 @@
-//! What a host is told to be: the user-data.
+//! What a host is told to be: by the files of its image, its tags and its user-data.
 //!
-//! It is YAML whose first line, `#!/usr/local/bin/bootstrap-agent run`, also makes it a script.
+//! User-data is YAML whose first line, `#!/usr/local/bin/bootstrap-agent run`, also makes it a script.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use recipes::check::Check;
 use recipes::duration::Span;
 use recipes::error::{Problem, Problems};
 use recipes::from_node::from_node;
-use recipes::load;
-use recipes::node::{Key, Node, Value};
-use recipes::source::Source;
-use recipes::template::{Scope, render};
+use recipes::node::{Node, Value};
+use recipes::template::render;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value as Json};
 use sha2::{Digest, Sha256};
 
+use self::layers::{Layer, Written};
 use crate::signal::declared::{OnFailure, Signals};
 use crate::source::declared::{ParameterSource, SecretSource};
+
+pub mod encoded;
+pub mod layers;
 
 /// The user-data, with the environment and the role in their places.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -50,12 +50,41 @@ pub struct Config {
     /// Over how long the hosts of a fleet spread their start.
     #[serde(default)]
     pub splay: Option<Span>,
+    /// Instance tags that name the environment and the role.
+    #[serde(default)]
+    pub tags: Tags,
+    /// Whether there must be user-data.
+    #[serde(default)]
+    pub user_data: Needed,
     /// Who is told the result.
     #[serde(default)]
     pub signal: Signals,
     /// What becomes of a host that failed.
     #[serde(default)]
     pub on_failure: OnFailure,
+}
+
+/// Instance tags, by key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tags {
+    /// The one whose value is the environment.
+    #[serde(default)]
+    pub environment: Option<String>,
+    /// The one whose value is the role.
+    #[serde(default)]
+    pub role: Option<String>,
+}
+
+/// Whether something has to be there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Needed {
+    /// It has to.
+    #[default]
+    Required,
+    /// It may be left out.
+    Optional,
 }
 
 /// The part of a configuration that says what is done with the result. It counts even where the rest is wrong.
@@ -72,13 +101,20 @@ pub struct Ending {
 }
 
 impl Config {
-    /// Reads user-data. `name` is where it came from.
+    /// Reads user-data that is all there is. `name` is where it came from.
     ///
     /// # Errors
     /// What is wrong with it, and where.
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, Problems> {
-        let (root, scope) = read(name, bytes)?;
-        let rendered = render(&root, &scope)?;
+        Self::of(&Written::read(&[Layer::user_data(name, bytes)])?)
+    }
+
+    /// What layers say together.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where.
+    pub fn of(written: &Written) -> Result<Self, Problems> {
+        let rendered = render(&written.root, &written.scope()?)?;
         let config: Self = from_node(&rendered)?;
         config.check(&rendered)?;
         Ok(config)
@@ -118,15 +154,12 @@ impl Config {
 }
 
 impl Ending {
-    /// What can be told of it in user-data that is wrong elsewhere: somebody may wait for the result of a boot
-    /// whose user-data has a mistake.
-    pub fn of_broken(name: &str, bytes: &[u8]) -> Option<Self> {
-        let (root, scope) = read(name, bytes).ok()?;
-        let Value::Map(entries) = &root.value else { return None };
-        let node = |name: &str| {
-            let (_, node) = entries.iter().find(|(key, _)| key.name == name)?;
-            render(node, &scope).ok()
-        };
+    /// What can be told of it where something else is wrong: somebody may wait for the result of a boot whose
+    /// user-data has a mistake.
+    pub fn of_broken(layers: &[Layer]) -> Option<Self> {
+        let written = Written::readable(layers)?;
+        let scope = written.scope().ok()?;
+        let node = |name: &str| render(written.field(name)?, &scope).ok();
         let text = |name: &str| Some(node(name)?.as_str("text").ok()?.to_owned());
         Some(Self {
             signal: node("signal").and_then(|node| from_node(&node).ok()).unwrap_or_default(),
@@ -135,47 +168,6 @@ impl Ending {
             endpoint_url: text("endpoint_url"),
         })
     }
-}
-
-/// The mapping that is written, and what templates in it see.
-fn read(name: &str, bytes: &[u8]) -> Result<(Node, Scope), Problems> {
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_owned(),
-        Err(error) => {
-            let why = format!("{name} is not text: byte {} is not UTF-8", error.valid_up_to());
-            return Err(Problem::new(why).into());
-        }
-    };
-    let first = text.lines().next().unwrap_or_default();
-    let foreign = ["#cloud-config", "Content-Type:", "MIME-Version:", "#include", "#cloud-boothook"];
-    if foreign.iter().any(|start| first.starts_with(start))
-        || first.starts_with("#!") && !first.contains("bootstrap-agent")
-    {
-        return Err(Problem::new(format!("{name} is not for this agent: its first line is `{first}`"))
-            .help("its first line has to be `#!/usr/local/bin/bootstrap-agent run`")
-            .into());
-    }
-    let source = Arc::new(Source { name: name.to_owned(), text });
-    let root = load::parse(&source)?;
-    let entries = root.as_map("a mapping with `environment` and `role`")?;
-    let mut scope = Scope::new(Map::new());
-    for (key, node) in entries.iter().filter(|(key, _)| ["environment", "role"].contains(&key.name.as_str()))
-    {
-        scope = scope.with(&key.name, Json::from(word(key, node)?));
-    }
-    Ok((root, scope))
-}
-
-/// The environment and the role become parts of paths, so they are single words.
-fn word<'a>(key: &Key, node: &'a Node) -> Result<&'a str, Problem> {
-    let text = node.as_str("a word")?;
-    let valid = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-    if !valid || text.starts_with('.') {
-        return Err(Problem::new(format!("`{}` is `{text}`, which is not a word", key.name))
-            .at(&node.at)
-            .help("use letters, digits, `-`, `_` and `.`: it becomes part of paths"));
-    }
-    Ok(text)
 }
 
 fn is_identifier(name: &str) -> bool {
@@ -218,7 +210,7 @@ health: [ { http: { url: "http://127.0.0.1/healthz", within: 60s } } ]
         insta::assert_snapshot!(problems_of(""), @"user-data:1:1: expected a mapping with `environment` and `role`, found nothing");
         insta::assert_snapshot!(problems_of("environment: prod\n"), @"user-data:1:1: the field `role` is missing");
         insta::assert_snapshot!(problems_of("environment: ../dev\nrole: web\n"), @"user-data:1:14: `environment` is `../dev`, which is not a word; use letters, digits, `-`, `_` and `.`: it becomes part of paths");
-        insta::assert_snapshot!(with("paramters: []"), @"user-data:3:1: unknown field `paramters`; did you mean `parameters`? valid are `environment`, `role`, `parameters`, `secrets`, `health`, `region`, `endpoint_url`, `fetch_within`, `splay`, `signal` and `on_failure`");
+        insta::assert_snapshot!(with("paramters: []"), @"user-data:3:1: unknown field `paramters`; did you mean `parameters`? valid are `environment`, `role`, `parameters`, `secrets`, `health`, `region`, `endpoint_url`, `fetch_within`, `splay`, `tags`, `user_data`, `signal` and `on_failure`");
         insta::assert_snapshot!(with("parameters: [ acme/web ]"), @"user-data:3:15: the path `acme/web` does not start with `/`; write `{ name: acme/web }` for one parameter");
         insta::assert_snapshot!(with("parameters: [ { path: /a, name: /b } ]"), @"user-data:3:15: write either a `path`, for everything below it, or the `name` of one parameter");
         insta::assert_snapshot!(with("parameters: [ { path: /a, as: b } ]"), @"user-data:3:15: `as` is for one parameter with a `name`");
@@ -245,9 +237,10 @@ health: [ { http: { url: "http://127.0.0.1/healthz", within: 60s } } ]
         assert_eq!((hook, config.signal.instance_health), (Some("web-launch"), true));
         let broken = text + "paramters: [ \"{{ nothing }}\" ]\n";
         Config::parse("user-data", broken.as_bytes()).expect_err("not valid");
-        assert_eq!(Ending::of_broken("user-data", broken.as_bytes()), Some(config.ending()));
-        assert_eq!(Ending::of_broken("user-data", b"#cloud-config\n"), None);
-        assert_eq!(Ending::of_broken("user-data", b"signal: { nobody: 1 }"), Some(Ending::default()));
+        let ending = |text: &[u8]| Ending::of_broken(&[Layer::user_data("user-data", text)]);
+        assert_eq!(ending(broken.as_bytes()), Some(config.ending()));
+        assert_eq!(ending(b"#cloud-config\n"), None);
+        assert_eq!(ending(b"signal: { nobody: 1 }"), Some(Ending::default()));
         insta::assert_snapshot!(problems_of("environment: prod\nrole: web\non_failure: reboot\n"), @"user-data:3:13: `reboot` is not valid here; valid are `stay`, `poweroff` and `hold TIME`");
         insta::assert_snapshot!(problems_of("environment: prod\nrole: web\nsignal: { auto_scaling: { name: x } }\n"), @"user-data:3:27: unknown field `name`; valid are `hook`, `group` and `heartbeat`");
     }
@@ -280,7 +273,7 @@ health: [ { http: { url: "http://127.0.0.1/healthz", within: 60s } } ]
             for bytes in [&bytes[..], text.as_bytes(), format!("environment: a\nrole: b\n{text}").as_bytes()] {
                 if let Err(problems) = Config::parse("user-data", bytes) {
                     prop_assert!(!problems.to_string().is_empty());
-                    Ending::of_broken("user-data", bytes);
+                    Ending::of_broken(&[Layer::user_data("user-data", bytes)]);
                 }
             }
         }
