@@ -266,6 +266,17 @@ fn what_is_wrong_with_the_user_data_is_said_and_nothing_serves() -> Outcome {
 }
 
 #[test]
+fn a_metadata_service_that_is_not_ready_is_waited_for() -> Outcome {
+    let cloud = Cloud::prod()?;
+    cloud.metadata.answer_early(&[503, 500, 401, 404, 429]);
+    let host = cloud.boot(disk()?)?;
+    let status = status_of(&host)?;
+    assert_eq!(status["state"], "done", "{status:#}");
+    assert_eq!(cloud.get("/")?.status, 200);
+    Ok(())
+}
+
+#[test]
 fn a_reboot_configures_the_host_anew() -> Outcome {
     let cloud = Cloud::prod()?;
     let host = cloud.boot(disk()?)?;

@@ -1,6 +1,6 @@
 //! The instance metadata service, version 2: nothing is told without a token.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,6 +48,8 @@ impl Instance {
 #[derive(Debug, Clone)]
 pub struct Metadata {
     instance: Arc<Mutex<Instance>>,
+    /// Statuses that the next requests are answered with, whatever they ask for.
+    early: Arc<Mutex<VecDeque<u16>>>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -58,7 +60,8 @@ impl Metadata {
     /// When its address is taken.
     pub fn start(world: &World, instance: Instance) -> io::Result<Self> {
         let listener = world.within(|| TcpListener::bind((METADATA, 80)))?;
-        let metadata = Self { instance: Arc::new(Mutex::new(instance)), asked: Arc::default() };
+        let metadata =
+            Self { instance: Arc::new(Mutex::new(instance)), early: Arc::default(), asked: Arc::default() };
         let service = metadata.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -72,6 +75,11 @@ impl Metadata {
     /// Every request so far, such as `GET /latest/user-data`.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Answers the next requests with these statuses, as a service does that is not ready.
+    pub fn answer_early(&self, statuses: &[u16]) {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner).extend(statuses);
     }
 
     /// Changes what the service tells from now on.
@@ -91,6 +99,9 @@ impl Metadata {
     }
 
     fn tell(&self, request: &Request) -> (u16, String) {
+        if let Some(status) = self.early.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
+            return (status, String::new());
+        }
         if (request.method.as_str(), request.path.as_str()) == ("PUT", "/latest/api/token") {
             let has_ttl = request.headers.contains_key("x-aws-ec2-metadata-token-ttl-seconds");
             return if has_ttl { (200, TOKEN.into()) } else { (400, String::new()) };

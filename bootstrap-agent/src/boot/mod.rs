@@ -40,8 +40,8 @@ pub const BOOT_BUNDLE: &str = "/usr/lib/bootstrap-agent/boot";
 pub struct Settings {
     /// The file with the user-data; the metadata service's if none.
     pub file: Option<PathBuf>,
-    /// The URL of the metadata service.
-    pub metadata_endpoint: String,
+    /// The URL of the metadata service, if it is not where it always is.
+    pub metadata_endpoint: Option<String>,
     /// How long the metadata service is waited for.
     pub metadata_patience: Duration,
     /// Whether a run that this boot has already had is repeated.

@@ -60,7 +60,8 @@ impl<'a, W: Write> Boot<'a, W> {
         file: StatusFile,
         locks: Locks,
     ) -> Self {
-        let metadata = Arc::new(Metadata::new(&settings.metadata_endpoint, settings.metadata_patience));
+        let metadata =
+            Arc::new(Metadata::new(settings.metadata_endpoint.as_deref(), settings.metadata_patience));
         let status = Status {
             version: VERSION,
             state: State::Running,
@@ -154,6 +155,7 @@ impl<'a, W: Write> Boot<'a, W> {
         let account = Account {
             region: config.region.clone().unwrap_or_else(|| identity.region.clone()),
             endpoint_url: config.endpoint_url.clone(),
+            dual_stack: self.metadata.is_ipv6(),
             role: self.role.clone(),
         };
         self.promise(&identity.instance_id, &account);

@@ -13,7 +13,7 @@ use crate::report::{Format, Reporter};
 use crate::signal::outbox::Outbox;
 use crate::signal::post::Post;
 use crate::source::aws::InstanceRole;
-use crate::source::instance::{ENDPOINT, Metadata};
+use crate::source::instance::Metadata;
 
 /// How long the metadata service is waited for before it is tried again a little later.
 const METADATA_PATIENCE: Duration = Duration::from_secs(30);
@@ -43,8 +43,7 @@ fn deliver(world: &World) -> io::Result<()> {
     if let Turn::Theirs(run) = Locks::take(Path::new("/"))? {
         run.until_ended()?;
     }
-    let endpoint = world.metadata_endpoint.as_deref().unwrap_or(ENDPOINT);
-    let metadata = Arc::new(Metadata::new(endpoint, METADATA_PATIENCE));
+    let metadata = Arc::new(Metadata::new(world.metadata_endpoint.as_deref(), METADATA_PATIENCE));
     let post = Post {
         outbox: Outbox::below(Path::new("/")),
         role: InstanceRole::new(Arc::clone(&metadata)),

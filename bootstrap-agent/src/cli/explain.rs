@@ -17,7 +17,7 @@ use crate::config::encoded::decode;
 use crate::config::layers::{Layer, Written};
 use crate::report::Format;
 use crate::source::declared::ParameterSource;
-use crate::source::instance::{ENDPOINT, Metadata};
+use crate::source::instance::Metadata;
 
 /// How long the metadata service is waited for: a person waits, too.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -60,10 +60,8 @@ impl Explain {
         let failed = |why: String| Problems::from(Problem::new(why));
         let mut layers =
             Layer::of_image(&self.root).map_err(|error| failed(format!("failed to read {error}")))?;
-        let metadata = self
-            .file
-            .is_none()
-            .then(|| Metadata::new(world.metadata_endpoint.as_deref().unwrap_or(ENDPOINT), PATIENCE));
+        let metadata =
+            self.file.is_none().then(|| Metadata::new(world.metadata_endpoint.as_deref(), PATIENCE));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| failed(format!("failed to start: {error}")))?;
         let user_data = match (&self.file, &metadata) {

@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::{DONE, FAILED, INTERRUPTED, REBOOTING, World, complain};
 use crate::boot::{self, Ended, Settings};
 use crate::report::{Format, Reporter};
-use crate::source::instance::ENDPOINT;
 use crate::status::Failure;
 use crate::stop::Stop;
 
@@ -43,7 +42,7 @@ impl Run {
         keep_memory_private();
         let settings = Settings {
             file: self.file,
-            metadata_endpoint: world.metadata_endpoint.clone().unwrap_or_else(|| ENDPOINT.into()),
+            metadata_endpoint: world.metadata_endpoint.clone(),
             metadata_patience: self.metadata_timeout,
             force: self.force,
             environment: world.proxies.clone(),

@@ -81,7 +81,7 @@ mod tests {
     async fn they_go_on_until_the_run_ends_and_only_where_a_hook_waits() {
         let service = Service::new(vec![(500, String::new())]).await;
         let account = account(&service.url);
-        let metadata = Arc::new(Metadata::new(&service.url, Duration::from_secs(1)));
+        let metadata = Arc::new(Metadata::new(Some(&service.url), Duration::from_secs(1)));
         let start = |recipients: &[Recipient]| {
             Heartbeats::start(
                 recipients,

@@ -226,6 +226,7 @@ impl Post {
         let account = Account {
             region: message.region.clone().unwrap_or_else(|| identity.region.clone()),
             endpoint_url: message.endpoint_url.clone(),
+            dual_stack: self.metadata.is_ipv6(),
             role: self.role.clone(),
         };
         Query::new(account, self.proxies.clone())
@@ -378,9 +379,9 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn account(url: &str) -> Account {
-        let metadata = Arc::new(Metadata::new(url, Duration::from_secs(1)));
+        let metadata = Arc::new(Metadata::new(Some(url), Duration::from_secs(1)));
         let role = InstanceRole::new(metadata);
-        Account { region: "us-east-1".into(), endpoint_url: Some(url.into()), role }
+        Account { region: "us-east-1".into(), endpoint_url: Some(url.into()), dual_stack: false, role }
     }
 
     struct World {
@@ -391,7 +392,7 @@ pub(crate) mod tests {
 
     fn world(metadata: &str) -> World {
         let folder = tempfile::tempdir().expect("a folder");
-        let metadata = Arc::new(Metadata::new(metadata, Duration::from_millis(100)));
+        let metadata = Arc::new(Metadata::new(Some(metadata), Duration::from_millis(100)));
         let is_off = Arc::new(AtomicBool::new(false));
         let switch = Arc::clone(&is_off);
         let post = Post {

@@ -154,8 +154,13 @@ impl Query {
         if let Some(url) = &self.account.endpoint_url {
             return format!("{}/", url.trim_end_matches('/'));
         }
-        let region = &self.account.region;
-        format!("https://{}.{region}.{}/", service.name, domain(region))
+        let Account { region, dual_stack, .. } = &self.account;
+        let domain = match (domain(region), dual_stack) {
+            ("amazonaws.com", true) => "api.aws",
+            ("amazonaws.com.cn", true) => "api.amazonwebservices.com.cn",
+            (domain, _) => domain,
+        };
+        format!("https://{}.{region}.{domain}/", service.name)
     }
 
     async fn signed(
@@ -350,10 +355,12 @@ mod tests {
 
     #[test]
     fn each_partition_has_its_domain() {
-        let url = |region: &str| {
-            let account = Account { region: region.into(), endpoint_url: None, ..account("") };
+        let url_of = |region: &str, dual_stack| {
+            let account = Account { region: region.into(), endpoint_url: None, dual_stack, ..account("") };
             Query::new(account, BTreeMap::new()).url(AUTO_SCALING)
         };
+        let url = |region: &str| url_of(region, false);
+        assert_eq!(url_of("us-east-1", true), "https://autoscaling.us-east-1.api.aws/");
         assert_eq!(url("us-gov-west-1"), "https://autoscaling.us-gov-west-1.amazonaws.com/");
         assert_eq!(url("cn-north-1"), "https://autoscaling.cn-north-1.amazonaws.com.cn/");
         assert_eq!(url("eusc-de-east-1"), "https://autoscaling.eusc-de-east-1.amazonaws.eu/");

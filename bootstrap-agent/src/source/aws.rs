@@ -36,6 +36,8 @@ pub struct Account {
     pub region: String,
     /// The URL of all services, if not the public ones.
     pub endpoint_url: Option<String>,
+    /// Whether they are asked for by names that have IPv6 addresses as well.
+    pub dual_stack: bool,
     /// The credentials of the instance's role.
     pub role: InstanceRole,
 }

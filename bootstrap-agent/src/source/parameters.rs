@@ -21,6 +21,10 @@ pub fn client(account: &Account) -> Client {
         .retry_config(aws::retries())
         .timeout_config(aws::timeouts());
     config.set_endpoint_url(account.endpoint_url.clone());
+    // A name of one's own is what it is.
+    if account.endpoint_url.is_none() {
+        config.set_use_dual_stack(Some(account.dual_stack));
+    }
     Client::from_conf(config.build())
 }
 
