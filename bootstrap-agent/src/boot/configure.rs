@@ -12,6 +12,7 @@ use super::steps::Boot;
 use super::telling::Telling;
 use crate::config::encoded::decode;
 use crate::config::layers::{Layer, Written};
+use crate::config::signed::{believes_tags, verify};
 use crate::config::{Config, Ending};
 
 /// What this host is told to be.
@@ -28,6 +29,9 @@ impl<W: Write> Boot<'_, W> {
             .map_err(|error| BootError::new("configure", format!("failed to read {error}")))?;
         self.will_tell(&layers);
         if let Some(user_data) = self.user_data(&layers).await? {
+            // Until it is believed it says nothing, nor whom to tell.
+            verify(Path::new("/"), &layers, &user_data)
+                .map_err(|why| BootError::new("configure", format!("the user-data is refused: {why}")))?;
             layers.push(user_data);
             self.will_tell(&layers);
         }
@@ -39,6 +43,12 @@ impl<W: Write> Boot<'_, W> {
             digest.update(&layer.bytes);
         }
         for (field, key) in written.tags_over(&layers) {
+            if !believes_tags(Path::new("/")) {
+                let why = format!(
+                    "its {field} is named by a tag, and an image with `trusted-keys` believes no tags"
+                );
+                return Err(BootError::new("configure", why));
+            }
             let value =
                 self.metadata.tag(&key).await.map_err(|error| BootError::of_metadata("configure", &error))?;
             let value = value.ok_or_else(|| BootError {

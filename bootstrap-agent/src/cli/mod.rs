@@ -22,6 +22,7 @@ mod facts;
 mod plan;
 mod run;
 mod seal;
+mod sign;
 mod status;
 mod stop_unfinished;
 
@@ -56,6 +57,7 @@ enum Verb {
     Seal(seal::Seal),
     Status(status::Status),
     Explain(explain::Explain),
+    Sign(sign::Sign),
     #[command(hide = true)]
     StopUnfinished(stop_unfinished::StopUnfinished),
     #[command(hide = true)]
@@ -92,6 +94,7 @@ pub fn main(world: &World) -> u8 {
         Verb::Seal(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
         Verb::Explain(verb) => verb.run(world),
+        Verb::Sign(verb) => verb.run(),
         Verb::StopUnfinished(verb) => verb.run(),
         Verb::Deliver(verb) => verb.run(world),
     }

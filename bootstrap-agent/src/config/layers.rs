@@ -65,9 +65,7 @@ impl Layer {
         let layer = |path: &std::path::PathBuf| {
             let name = Path::new("/").join(path.strip_prefix(root).unwrap_or(path)).display().to_string();
             let named = |error: io::Error| io::Error::other(format!("`{name}`: {error}"));
-            let attributes = fs::metadata(path).map_err(named)?;
-            let is_ours = attributes.uid() == nix::unistd::geteuid().as_raw() || attributes.uid() == 0;
-            if !is_ours || attributes.mode() & 0o022 != 0 {
+            if !is_private(path).map_err(named)? {
                 return Err(named(io::Error::other("others than root can write it")));
             }
             Ok(Self { bytes: fs::read(path).map_err(named)?, name, is_user_data: false })
@@ -89,6 +87,13 @@ impl Layer {
         }
         Ok(load::parse(&Arc::new(Source { name: name.clone(), text }))?)
     }
+}
+
+/// Whether a file is only root's to write, or only ours.
+pub(super) fn is_private(path: &Path) -> io::Result<bool> {
+    let attributes = fs::metadata(path)?;
+    let is_ours = attributes.uid() == nix::unistd::geteuid().as_raw() || attributes.uid() == 0;
+    Ok(is_ours && attributes.mode() & 0o022 == 0)
 }
 
 fn is_for_us(name: &str, text: &str) -> Result<(), Problem> {
