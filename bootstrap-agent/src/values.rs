@@ -3,6 +3,7 @@
 use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 use recipes::template::Scope;
 use serde_json::{Map, Value as Json, json};
+use zeroize::Zeroize;
 
 use crate::config::Config;
 use crate::source::declared::{Allowed, ParameterSource, SecretSource};
@@ -101,12 +102,14 @@ impl Values {
             secrets.insert(name.clone(), of_secret(source, fetched)?);
         }
         let mut known = Vec::new();
-        let parameters = Json::Object(parameters);
-        let masked_parameters = part(&parameters, false, true, &mut Vec::new());
-        let parameters = part(&parameters, false, false, &mut known);
-        let secrets = Json::Object(secrets);
-        let masked_secrets = part(&secrets, true, true, &mut Vec::new());
-        let secrets = part(&secrets, true, false, &mut known);
+        let mut marked_parameters = Json::Object(parameters);
+        let masked_parameters = part(&marked_parameters, false, true, &mut Vec::new());
+        let parameters = part(&marked_parameters, false, false, &mut known);
+        let mut marked_secrets = Json::Object(secrets);
+        let masked_secrets = part(&marked_secrets, true, true, &mut Vec::new());
+        let secrets = part(&marked_secrets, true, false, &mut known);
+        wipe(&mut marked_parameters);
+        wipe(&mut marked_secrets);
         let open = Map::from_iter([
             ("environment".to_owned(), Json::from(config.environment.as_str())),
             ("role".to_owned(), Json::from(config.role.as_str())),
@@ -217,6 +220,24 @@ impl Values {
     /// What templates see.
     pub fn scope(&self) -> Scope {
         Scope::new(Map::new()).with_secrets(&self.values, &self.masked)
+    }
+}
+
+/// What is no longer needed is not left in memory for whoever reads it next.
+impl Drop for Values {
+    fn drop(&mut self) {
+        self.secrets.zeroize();
+        self.values.values_mut().for_each(wipe);
+    }
+}
+
+/// Overwrites every text in a tree.
+fn wipe(value: &mut Json) {
+    match value {
+        Json::String(text) => text.zeroize(),
+        Json::Array(elements) => elements.iter_mut().for_each(wipe),
+        Json::Object(entries) => entries.values_mut().for_each(wipe),
+        Json::Null | Json::Bool(_) | Json::Number(_) => {}
     }
 }
 

@@ -6,6 +6,8 @@ use aws_sdk_ssm::config::{BehaviorVersion, Region};
 use aws_sdk_ssm::types::ParameterType;
 use aws_sdk_ssm::{Client, Config};
 
+use zeroize::Zeroize;
+
 use super::aws::{self, Account};
 use crate::values::{FetchError, permission_help};
 
@@ -48,6 +50,12 @@ pub enum Kind {
     List,
     /// Text that nobody may see.
     Secret,
+}
+
+impl Drop for Parameter {
+    fn drop(&mut self) {
+        self.value.zeroize();
+    }
 }
 
 impl Parameter {

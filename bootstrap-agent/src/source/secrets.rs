@@ -7,6 +7,7 @@ use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use aws_sdk_secretsmanager::{Client, Config};
 use aws_smithy_types::base64;
 use serde_json::Value as Json;
+use zeroize::Zeroize;
 
 use super::aws::{self, Account};
 use super::declared::Binary;
@@ -45,6 +46,15 @@ pub enum Content {
     Text(String),
     /// Bytes.
     Binary(Vec<u8>),
+}
+
+impl Drop for Content {
+    fn drop(&mut self) {
+        match self {
+            Self::Text(text) => text.zeroize(),
+            Self::Binary(bytes) => bytes.zeroize(),
+        }
+    }
 }
 
 /// Fetches a version of a secret. `calls` counts the requests.
