@@ -7,6 +7,7 @@ pub mod fetch;
 pub mod health;
 pub mod http;
 pub mod lock;
+pub mod policy;
 pub mod redact;
 pub mod report;
 pub mod seal;

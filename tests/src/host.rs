@@ -55,6 +55,12 @@ impl Disk {
         self.folder.path().join("tree")
     }
 
+    /// The name of the control group that a host on it has.
+    pub fn group(&self) -> String {
+        let folder = self.folder.path().file_name().unwrap_or_default();
+        format!("testbed-{}", folder.to_string_lossy().to_lowercase())
+    }
+
     /// What was written to the console when it ran.
     ///
     /// # Errors
@@ -79,10 +85,7 @@ impl Host {
     /// # Errors
     /// When it does not boot.
     pub fn boot(disk: Disk, place: Place) -> io::Result<Self> {
-        let name = format!(
-            "testbed-{}",
-            disk.folder.path().file_name().unwrap_or_default().to_string_lossy().to_lowercase()
-        );
+        let name = disk.group();
         let group = Group(ControlGroup::create(&name).map_err(io::Error::other)?);
         let runtime = runtime()?;
         // Its process belongs to the runtime.

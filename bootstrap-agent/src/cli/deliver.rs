@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::run::keep_memory_private;
 use super::{DONE, FAILED, World, complain};
 use crate::boot::boot_id;
 use crate::boot::telling::power_off;
@@ -28,6 +29,7 @@ pub(super) struct Deliver {}
 impl Deliver {
     pub(super) fn run(self, world: &World) -> u8 {
         let Self {} = self;
+        keep_memory_private();
         match deliver(world) {
             Ok(()) => DONE,
             Err(error) => {

@@ -25,6 +25,7 @@ mod seal;
 mod sign;
 mod status;
 mod stop_unfinished;
+mod user_data;
 
 /// Everything went well.
 pub const DONE: u8 = 0;
@@ -57,6 +58,7 @@ enum Verb {
     Seal(seal::Seal),
     Status(status::Status),
     Explain(explain::Explain),
+    UserData(user_data::UserData),
     Sign(sign::Sign),
     #[command(hide = true)]
     StopUnfinished(stop_unfinished::StopUnfinished),
@@ -94,6 +96,7 @@ pub fn main(world: &World) -> u8 {
         Verb::Seal(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
         Verb::Explain(verb) => verb.run(world),
+        Verb::UserData(verb) => verb.run(),
         Verb::Sign(verb) => verb.run(),
         Verb::StopUnfinished(verb) => verb.run(),
         Verb::Deliver(verb) => verb.run(world),

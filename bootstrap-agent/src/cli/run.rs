@@ -31,7 +31,7 @@ pub(super) struct Run {
 }
 
 /// What this process knows goes into no core file, and no other process may look into it (prctl(2)).
-fn keep_memory_private() {
+pub(super) fn keep_memory_private() {
     let _ = nix::sys::prctl::set_dumpable(false);
     let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
 }

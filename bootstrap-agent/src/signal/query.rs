@@ -215,7 +215,7 @@ fn body(service: Service, action: &str, parameters: &[(&str, &str)]) -> String {
 }
 
 /// The domain of a region's services (`aws-partitions` of the SDKs).
-fn domain(region: &str) -> &'static str {
+pub(crate) fn domain(region: &str) -> &'static str {
     let domains = [
         ("cn-", "amazonaws.com.cn"),
         ("eusc-", "amazonaws.eu"),
