@@ -1,6 +1,7 @@
 //! The on-host half: applies recipes, and on first boot pulls values, renders, starts, verifies, reports.
 
 pub mod boot;
+pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod fetch;

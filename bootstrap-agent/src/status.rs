@@ -46,6 +46,9 @@ pub struct Status {
     pub fetched: Vec<String>,
     /// How many requests went to AWS and to the metadata service.
     pub requests: Requests,
+    /// When the values were fetched that were used because the network is away.
+    #[serde(default)]
+    pub cached: Option<String>,
     /// Why it failed.
     #[serde(default)]
     pub error: Option<Failure>,

@@ -38,6 +38,8 @@ pub struct FetchError {
     pub why: String,
     /// What to do about it, if anybody knows.
     pub help: Option<String>,
+    /// Whether nobody said no: the network, or the services, are out of reach.
+    pub is_offline: bool,
 }
 
 /// What a secret is replaced by where it could be seen.
@@ -135,7 +137,12 @@ impl Values {
 /// The part of the tree that a source of parameters brings.
 fn of_parameters(source: &ParameterSource, fetched: &Fetched) -> Result<Map<String, Json>, FetchError> {
     let mut found = Map::new();
-    let failed = |what: String, why: String, help: &str| FetchError { what, why, help: Some(help.into()) };
+    let failed = |what: String, why: String, help: &str| FetchError {
+        what,
+        why,
+        help: Some(help.into()),
+        is_offline: false,
+    };
     let mut insert = |name: &str, key: &str, parameter: &Parameter, allowed: &Allowed| {
         let what = || format!("the parameter `{name}`");
         let dotted = key.replace('/', ".");
@@ -174,6 +181,7 @@ fn of_name<'a>(name: &str, fetched: &'a Fetched) -> Result<&'a Parameter, FetchE
         what: format!("the parameter `{name}`"),
         why: "there is none of this name".into(),
         help: Some("create it, or correct its name in the user-data".into()),
+        is_offline: false,
     })
 }
 
@@ -188,7 +196,8 @@ fn of_secret(source: &SecretSource, fetched: &Fetched) -> Result<Json, FetchErro
             };
             let value = fetched.secrets.get(&id).ok_or_else(|| "it was not fetched".to_owned());
             let value = value.and_then(|value| value.content.value(secret.binary));
-            let value = value.map_err(|why| FetchError { what: what.clone(), why, help: None })?;
+            let value =
+                value.map_err(|why| FetchError { what: what.clone(), why, help: None, is_offline: false })?;
             (what, value, &secret.allow_empty)
         }
         SecretSource::Ssm(parameter) => {
@@ -198,7 +207,12 @@ fn of_secret(source: &SecretSource, fetched: &Fetched) -> Result<Json, FetchErro
     };
     if let Some((path, why)) = unset::first(&value, &|path| allowed.has(path)) {
         let which = if path.is_empty() { "it".to_owned() } else { format!("its key `{path}`") };
-        return Err(FetchError { what, why: format!("{which} {why}"), help: Some(SET_IT.into()) });
+        return Err(FetchError {
+            what,
+            why: format!("{which} {why}"),
+            help: Some(SET_IT.into()),
+            is_offline: false,
+        });
     }
     Ok(value)
 }

@@ -10,6 +10,7 @@ use super::BOOT_BUNDLE;
 use super::error::BootError;
 use super::steps::Boot;
 use super::telling::Telling;
+use crate::cache::{Cached, Vault};
 use crate::config::encoded::decode;
 use crate::config::layers::{Layer, Written};
 use crate::config::signed::{believes_tags, verify};
@@ -20,6 +21,9 @@ pub(super) struct Told {
     pub(super) config: Config,
     /// All that it is told, and what the image brings for its boot, as one number.
     pub(super) digest: String,
+    pub(super) user_data: Option<Vec<u8>>,
+    /// What tags said, by field.
+    pub(super) tags: Vec<(String, String)>,
 }
 
 impl<W: Write> Boot<'_, W> {
@@ -28,7 +32,14 @@ impl<W: Write> Boot<'_, W> {
         let mut layers = Layer::of_image(Path::new("/"))
             .map_err(|error| BootError::new("configure", format!("failed to read {error}")))?;
         self.will_tell(&layers);
-        if let Some(user_data) = self.user_data(&layers).await? {
+        let user_data = match self.user_data(&layers).await {
+            Err(error) if error.is_offline => {
+                let bytes = self.last_good(error)?.user_data.clone();
+                bytes.map(|bytes| Layer { name: "user-data".into(), bytes, is_user_data: true })
+            }
+            other => other?,
+        };
+        if let Some(user_data) = user_data {
             // Until it is believed it says nothing, nor whom to tell.
             verify(Path::new("/"), &layers, &user_data)
                 .map_err(|why| BootError::new("configure", format!("the user-data is refused: {why}")))?;
@@ -38,6 +49,7 @@ impl<W: Write> Boot<'_, W> {
         let failed = |problems: Problems| BootError::new("configure", problems.to_string());
         let mut written = Written::read(&layers).map_err(failed)?;
         let mut digest = Sha256::new();
+        let mut tags = Vec::new();
         for layer in &layers {
             digest.update((layer.bytes.len() as u64).to_le_bytes());
             digest.update(&layer.bytes);
@@ -49,15 +61,21 @@ impl<W: Write> Boot<'_, W> {
                 );
                 return Err(BootError::new("configure", why));
             }
-            let value =
-                self.metadata.tag(&key).await.map_err(|error| BootError::of_metadata("configure", &error))?;
+            let value = if let Some(cached) = &self.cached {
+                cached.tags.iter().find(|(name, _)| name == field).map(|(_, value)| value.clone())
+            } else {
+                let value = self.metadata.tag(&key).await;
+                value.map_err(|error| BootError::of_metadata("configure", &error))?
+            };
             let value = value.ok_or_else(|| BootError {
                 step: "configure",
                 message: format!("the instance has no tag `{key}`, which names its {field}"),
                 help: Some(
                     "set the tag, and `InstanceMetadataTags` to `enabled` in the metadata options".into(),
                 ),
+                is_offline: false,
             })?;
+            tags.push((field.to_owned(), value.clone()));
             digest.update(format!("{field}={value}\n"));
             written.set(field, &value, &key);
         }
@@ -65,12 +83,36 @@ impl<W: Write> Boot<'_, W> {
         self.telling = Some(Telling::new(&self.status.boot_id, config.ending()));
         let manifest = Path::new(BOOT_BUNDLE).join(recipes::bundle::MANIFEST);
         digest.update(std::fs::read(manifest).unwrap_or_default());
-        Ok(Told { config, digest: recipes::op::hex(&digest.finalize()) })
+        let user_data = layers.pop().filter(|layer| layer.is_user_data).map(|layer| layer.bytes);
+        Ok(Told { config, digest: recipes::op::hex(&digest.finalize()), user_data, tags })
+    }
+
+    /// What was good last, where the network is away.
+    pub(super) fn last_good(&mut self, error: BootError) -> Result<&Cached, BootError> {
+        match Vault::below(Path::new("/")).open() {
+            Ok(cached) => {
+                self.reporter.line(&format!(
+                    "{}; the last good values, of {}, are used",
+                    error.message,
+                    cached.time()
+                ));
+                self.status.cached = Some(cached.time());
+                Ok(self.cached.insert(cached))
+            }
+            Err(why) => {
+                let message = format!("{}; there are no last good values: {why}", error.message);
+                Err(BootError { message, ..error })
+            }
+        }
     }
 
     fn will_tell(&mut self, layers: &[Layer]) {
         let ending = Ending::of_broken(layers);
         self.telling = ending.map(|ending| Telling::new(&self.status.boot_id, ending));
+        // For whoever has to tell if this process is killed. If it cannot be written, that is said later.
+        if let Some(telling) = &self.telling {
+            let _ = telling.keep(Path::new("/"));
+        }
     }
 
     /// The user-data; none if there is none and the image says that there need not be.

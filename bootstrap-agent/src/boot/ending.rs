@@ -11,6 +11,7 @@ use sd_notify::NotifyState;
 use super::steps::Boot;
 use super::telling::{Telling, power_off, send_later};
 use super::{now, services, tell_console, tell_systemd};
+use crate::cache::Vault;
 use crate::signal::message::Outcome;
 use crate::signal::outbox::Outbox;
 use crate::signal::post::Post;
@@ -47,10 +48,28 @@ impl<W: Write> Boot<'_, W> {
         tell_systemd(&[NotifyState::Status(&line)]);
         tell_console(&line);
         self.reporter.line(&line);
+        if self.status.state == State::Done {
+            self.keep_values();
+        }
         if let Some(outcome) = outcome {
             self.tell(&outcome).await;
         }
         result
+    }
+
+    /// Keeps what was good for a boot without a network, if it is to be kept.
+    fn keep_values(&mut self) {
+        let vault = Vault::below(Path::new("/"));
+        match self.to_seal.take() {
+            Some(mut cached) => {
+                if let Err(why) = vault.seal(&mut cached) {
+                    self.reporter
+                        .line(&format!("the values are not kept for a boot without a network: {why}"));
+                }
+            }
+            None if self.cached.is_none() => vault.clear(),
+            None => {}
+        }
     }
 
     /// Tells those who wait for the result. Who cannot be told now is told later, by another process.
@@ -108,6 +127,10 @@ impl<W: Write> Boot<'_, W> {
             None if self.status.state == State::Rebooting => {
                 format!("bootstrap-agent: {what} reboots after {seconds:.1} s, and goes on after that")
             }
+            None if self.status.cached.is_some() => format!(
+                "bootstrap-agent: {what} is up after {seconds:.1} s with the last good values, of {}: the network is away",
+                self.status.cached.as_deref().unwrap_or("?")
+            ),
             None => format!(
                 "bootstrap-agent: {what} is up after {seconds:.1} s ({} AWS requests, {} metadata requests)",
                 self.status.requests.aws, self.status.requests.metadata

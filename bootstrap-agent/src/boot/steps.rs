@@ -17,13 +17,15 @@ use super::configure::Told;
 use super::error::{BootError, chain};
 use super::telling::Telling;
 use super::{BOOT_BUNDLE, Ended, Settings, boot_id, now, state_of_this_boot, tell_systemd};
+use crate::cache::{COUNTS, Cached};
+use crate::config::Config;
 use crate::fetch::Https;
 use crate::health::wait_for;
 use crate::lock::Locks;
 use crate::report::Reporter;
 use crate::signal::heartbeat::Heartbeats;
 use crate::source::aws::{Account, InstanceRole};
-use crate::source::fetched::fetch;
+use crate::source::fetched::{Fetched, fetch};
 use crate::source::instance::Metadata;
 use crate::source::plan::FetchPlan;
 use crate::status::{Failure, Requests, State, Status, StatusFile, Step, VERSION};
@@ -46,6 +48,10 @@ pub(super) struct Boot<'a, W> {
     /// Who is told the result, once that is known.
     pub(super) telling: Option<Telling>,
     pub(super) beats: Option<Heartbeats>,
+    /// What was good last, if the network is away.
+    pub(super) cached: Option<Cached>,
+    /// What is kept if this run goes well; nothing where nothing shall be kept.
+    pub(super) to_seal: Option<Cached>,
     pub(super) began: Instant,
     /// Whether this run is the one that the status file is about: not before it is known that this boot
     /// has not had it already.
@@ -76,6 +82,7 @@ impl<'a, W: Write> Boot<'a, W> {
             steps: Vec::new(),
             fetched: Vec::new(),
             requests: Requests::default(),
+            cached: None,
             error: None,
         };
         Self {
@@ -89,6 +96,8 @@ impl<'a, W: Write> Boot<'a, W> {
             metadata,
             telling: None,
             beats: None,
+            cached: None,
+            to_seal: None,
             began: Instant::now(),
             is_decided: false,
         }
@@ -129,7 +138,7 @@ impl<'a, W: Write> Boot<'a, W> {
 
     /// The steps. `Ok(true)` if this boot has had them already.
     async fn steps(&mut self, earlier: Option<&Status>) -> Result<bool, BootError> {
-        let Told { config, digest } = self.configure().await?;
+        let Told { config, digest, user_data, tags } = self.configure().await?;
         let bundle = Bundle::open(Path::new(BOOT_BUNDLE))
             .map_err(|problems| BootError::new("configure", problems.to_string()))?;
         if !self.settings.force
@@ -142,10 +151,13 @@ impl<'a, W: Write> Boot<'a, W> {
         self.is_decided = true;
         self.status.environment = Some(config.environment.clone());
         self.status.role = Some(config.role.clone());
-        self.status.config_digest = Some(digest);
+        self.status.config_digest = Some(digest.clone());
 
         let identity = self
             .timed("identify", async |boot| {
+                if let Some(cached) = &boot.cached {
+                    return Ok(cached.identity.clone());
+                }
                 let identity = boot.metadata.identity().await;
                 identity.map_err(|error| BootError::of_metadata("identify", &error))
             })
@@ -161,29 +173,21 @@ impl<'a, W: Write> Boot<'a, W> {
         self.promise(&identity.instance_id, &account);
 
         let splay = config.splay_of(&identity.instance_id);
-        if !splay.is_zero() {
+        if !splay.is_zero() && self.cached.is_none() {
             self.timed("splay", async |_| {
                 sleep(splay).await;
                 Ok(())
             })
             .await?;
         }
-        let values = self
-            .timed("fetch", async |_| {
-                let within = config.fetch_within.map_or(FETCH_LIMIT, |span| span.0);
-                let fetched =
-                    timeout(within, fetch(&FetchPlan::of(&config), &account)).await.map_err(|_| {
-                        let why = format!("the values were not all there within {} s", within.as_secs());
-                        BootError::new("fetch", why)
-                    })?;
-                let values = fetched.and_then(|fetched| Values::assemble(&config, &identity, &fetched));
-                values.map_err(|error| BootError {
-                    step: "fetch",
-                    message: error.to_string(),
-                    help: error.help,
-                })
-            })
-            .await?;
+        let fetched = self.timed("fetch", async |boot| boot.fetch(&config, &account, &digest).await).await?;
+        let values = Values::assemble(&config, &identity, &fetched).map_err(BootError::of_fetch)?;
+        if config.cache && self.cached.is_none() {
+            let counts = config.cache_for.map_or(COUNTS, |span| span.0);
+            let mut cached = Cached::new(&digest, &identity, fetched, counts);
+            (cached.user_data, cached.tags) = (user_data, tags);
+            self.to_seal = Some(cached);
+        }
         self.reporter.hide(&values.secrets);
         self.status.fetched.clone_from(&values.names);
         self.status.requests.aws = values.calls;
@@ -202,6 +206,38 @@ impl<'a, W: Write> Boot<'a, W> {
         })
         .await?;
         Ok(false)
+    }
+
+    /// The values, or the last good ones of the same configuration if the services are out of reach.
+    async fn fetch(
+        &mut self,
+        config: &Config,
+        account: &Account,
+        digest: &str,
+    ) -> Result<Fetched, BootError> {
+        if let Some(cached) = &self.cached {
+            return Ok(cached.fetched.clone());
+        }
+        let within = config.fetch_within.map_or(FETCH_LIMIT, |span| span.0);
+        let error = match timeout(within, fetch(&FetchPlan::of(config), account)).await {
+            Ok(Ok(fetched)) => return Ok(fetched),
+            Ok(Err(error)) => BootError::of_fetch(error),
+            Err(_) => {
+                let why = format!("the values were not all there within {} s", within.as_secs());
+                BootError { is_offline: true, ..BootError::new("fetch", why) }
+            }
+        };
+        if !error.is_offline || !config.cache {
+            return Err(error);
+        }
+        let why = error.message.clone();
+        let cached = self.last_good(error)?;
+        if cached.digest != digest {
+            let message = format!("{why}; the last good values are those of another configuration");
+            self.status.cached = None;
+            return Err(BootError::new("fetch", message));
+        }
+        Ok(cached.fetched.clone())
     }
 
     /// Who waits for the result is written down and told that this host works on it.

@@ -71,6 +71,12 @@ fn human(status: &Record) -> String {
         "requests:  {} to AWS, {} to the metadata service",
         status.requests.aws, status.requests.metadata
     ));
+    lines.extend(
+        status
+            .cached
+            .iter()
+            .map(|time| format!("values:    the last good ones, of {time}: the network is away")),
+    );
     lines.extend(status.fetched.iter().map(|name| format!("fetched:   {name}")));
     lines.extend(
         status.steps.iter().map(|step| format!("step:      {:<10} {:>6} ms", step.name, step.milliseconds)),
@@ -103,6 +109,7 @@ mod tests {
             steps: vec![Step { name: "identify".into(), milliseconds: 12 }],
             fetched: vec![],
             requests: Requests { aws: 1, metadata: 5 },
+            cached: None,
             error: Some(Failure { step: "fetch".into(), message: "no".into(), help: Some("do".into()) }),
         };
         insta::assert_snapshot!(human(&status), @"

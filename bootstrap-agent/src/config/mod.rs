@@ -51,6 +51,12 @@ pub struct Config {
     /// Over how long the hosts of a fleet spread their start.
     #[serde(default)]
     pub splay: Option<Span>,
+    /// Whether the last good values are kept, sealed, for a boot without a network.
+    #[serde(default)]
+    pub cache: bool,
+    /// How long they count; 7 days if not said.
+    #[serde(default)]
+    pub cache_for: Option<Span>,
     /// How new it is: where user-data is signed, an older one is not believed again.
     #[serde(default)]
     pub version: Option<u64>,
@@ -214,7 +220,7 @@ health: [ { http: { url: "http://127.0.0.1/healthz", within: 60s } } ]
         insta::assert_snapshot!(problems_of(""), @"user-data:1:1: expected a mapping with `environment` and `role`, found nothing");
         insta::assert_snapshot!(problems_of("environment: prod\n"), @"user-data:1:1: the field `role` is missing");
         insta::assert_snapshot!(problems_of("environment: ../dev\nrole: web\n"), @"user-data:1:14: `environment` is `../dev`, which is not a word; use letters, digits, `-`, `_` and `.`: it becomes part of paths");
-        insta::assert_snapshot!(with("paramters: []"), @"user-data:3:1: unknown field `paramters`; did you mean `parameters`? valid are `environment`, `role`, `parameters`, `secrets`, `health`, `region`, `endpoint_url`, `fetch_within`, `splay`, `version`, `tags`, `user_data`, `signal` and `on_failure`");
+        insta::assert_snapshot!(with("paramters: []"), @"user-data:3:1: unknown field `paramters`; did you mean `parameters`? valid are `environment`, `role`, `parameters`, `secrets`, `health`, `region`, `endpoint_url`, `fetch_within`, `splay`, `cache`, `cache_for`, `version`, `tags`, `user_data`, `signal` and `on_failure`");
         insta::assert_snapshot!(with("parameters: [ acme/web ]"), @"user-data:3:15: the path `acme/web` does not start with `/`; write `{ name: acme/web }` for one parameter");
         insta::assert_snapshot!(with("parameters: [ { path: /a, name: /b } ]"), @"user-data:3:15: write either a `path`, for everything below it, or the `name` of one parameter");
         insta::assert_snapshot!(with("parameters: [ { path: /a, as: b } ]"), @"user-data:3:15: `as` is for one parameter with a `name`");

@@ -14,7 +14,7 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use tokio::sync::Mutex;
 
-use super::instance::Metadata;
+use super::instance::{Metadata, MetadataError};
 
 /// Throttling is an answer, not an error: with full jitter up to this wait, eight tries take two minutes.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
@@ -104,6 +104,21 @@ impl ProvideCredentials for InstanceRole {
     {
         future::ProvideCredentials::new(self.credentials())
     }
+}
+
+/// Whether a call failed because nobody was reached, and not because somebody said no.
+pub fn is_offline<E, R>(error: &SdkError<E, R>) -> bool
+where
+    E: std::error::Error + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    if !matches!(error, SdkError::DispatchFailure(_) | SdkError::TimeoutError(_)) {
+        return false;
+    }
+    // That there is no role looks like that as well.
+    let first = std::error::Error::source(error);
+    let mut causes = std::iter::successors(first, |error| error.source());
+    !causes.any(|cause| cause.downcast_ref::<MetadataError>().is_some_and(|error| !error.is_offline()))
 }
 
 /// Why a call failed, with all causes: the code and the message of the service, never the answer itself, in

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
+use serde::{Deserialize, Serialize};
+
 use super::aws::Account;
 use super::parameters::{self, Parameter};
 use super::plan::{FetchPlan, SecretId};
@@ -15,14 +17,33 @@ use crate::values::FetchError;
 const AT_ONCE: usize = 8;
 
 /// What was fetched.
-#[derive(Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Fetched {
     /// Parameters, by full name, or by the name that they were asked for with.
     pub parameters: BTreeMap<String, Parameter>,
     /// Secrets.
+    #[serde(with = "pairs")]
     pub secrets: BTreeMap<SecretId, SecretValue>,
     /// How many calls it took.
     pub calls: u32,
+}
+
+/// A map as JSON has none: by more than a name.
+mod pairs {
+    use super::{BTreeMap, Deserialize, SecretId, SecretValue, Serialize};
+
+    pub(super) fn serialize<S: serde::Serializer>(
+        secrets: &BTreeMap<SecretId, SecretValue>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        secrets.iter().collect::<Vec<_>>().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<SecretId, SecretValue>, D::Error> {
+        Ok(Vec::deserialize(deserializer)?.into_iter().collect())
+    }
 }
 
 enum Call<'a> {
@@ -131,6 +152,25 @@ mod tests {
         let (service, result) = fetched(&names(&["/a/x"]), vec![(400, throttled), (200, answer)]).await;
         assert_eq!(result.expect("the second try").parameters["/a/x"].value, "1");
         assert_eq!(service.asked().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_told_from_somebody_who_says_no() {
+        let (_, denied) =
+            fetched(&secret("db"), vec![(400, json!({ "__type": "AccessDeniedException" }))]).await;
+        assert!(!denied.err().expect("denied").is_offline);
+        let service = Service::new(vec![]).await;
+        let nobody = Account { endpoint_url: Some("http://127.0.0.1:1".into()), ..account(&service.url) };
+        let manager = aws_sdk_secretsmanager::Client::from_conf(
+            secrets::client(&nobody)
+                .config()
+                .to_builder()
+                .retry_config(aws_smithy_types::retry::RetryConfig::disabled())
+                .build(),
+        );
+        let id = SecretId { id: "db".into(), stage: None, version: None };
+        let error = secrets::fetch(&manager, &id, &AtomicU32::new(0)).await.err().expect("nobody");
+        assert!(error.is_offline, "{error}");
     }
 
     #[tokio::test]

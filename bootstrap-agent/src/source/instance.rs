@@ -50,23 +50,29 @@ pub struct Metadata {
     requests: AtomicU32,
 }
 
-/// What the instance is (the identity document).
+/// What the instance is (the identity document). Written by this program, its fields have the names that templates see.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all(deserialize = "camelCase"))]
 pub struct Identity {
     /// `i-0123456789abcdef0`
+    #[serde(alias = "instance_id")]
     pub instance_id: String,
     /// `us-east-1`
     pub region: String,
     /// `us-east-1a`
+    #[serde(alias = "availability_zone")]
     pub availability_zone: String,
     /// `m7g.large`
+    #[serde(alias = "instance_type")]
     pub instance_type: String,
     /// `ami-0123456789abcdef0`
+    #[serde(alias = "image_id")]
     pub image_id: String,
     /// `111122223333`
+    #[serde(alias = "account_id")]
     pub account_id: String,
     /// `10.0.1.23`
+    #[serde(alias = "private_ip")]
     pub private_ip: String,
 }
 
@@ -119,6 +125,11 @@ pub enum MetadataError {
 }
 
 impl MetadataError {
+    /// Whether nobody said no: the service is out of reach.
+    pub fn is_offline(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+
     /// What to do about it, if anybody knows.
     pub fn advice(&self) -> Option<&'static str> {
         match self {

@@ -6,6 +6,7 @@ use aws_sdk_ssm::config::{BehaviorVersion, Region};
 use aws_sdk_ssm::types::ParameterType;
 use aws_sdk_ssm::{Client, Config};
 
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
 use super::aws::{self, Account};
@@ -31,7 +32,7 @@ pub fn client(account: &Account) -> Client {
 }
 
 /// A parameter's value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parameter {
     /// The text.
     pub value: String,
@@ -42,7 +43,7 @@ pub struct Parameter {
 }
 
 /// What a parameter is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// Text that anybody may see.
     String,
@@ -95,6 +96,7 @@ pub async fn below(
                 what: format!("the parameters below `{path}`"),
                 why: aws::why(&error),
                 help: permission_help(&error, "ssm:GetParametersByPath"),
+                is_offline: aws::is_offline(&error),
             })?;
         for parameter in page.parameters() {
             let Some(name) = parameter.name() else { continue };
@@ -123,12 +125,14 @@ pub async fn named(
                 what: format!("the parameters {}", listed(names)),
                 why: aws::why(&error),
                 help: permission_help(&error, "ssm:GetParameters"),
+                is_offline: aws::is_offline(&error),
             },
         )?;
     let missing = |names: &[String]| FetchError {
         what: format!("the parameters {}", listed(names)),
         why: "there is none of this name".into(),
         help: Some("create it, or correct its name, version or label in the user-data".into()),
+        is_offline: false,
     };
     if !answer.invalid_parameters().is_empty() {
         return Err(missing(answer.invalid_parameters()));

@@ -15,6 +15,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::declared::{ParameterSource, SecretSource};
 use crate::config::Config;
 
@@ -37,7 +39,7 @@ pub struct FetchPlan {
 }
 
 /// A version of a secret.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SecretId {
     /// Its name or ARN.
     pub id: String,

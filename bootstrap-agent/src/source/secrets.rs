@@ -6,6 +6,7 @@ use aws_sdk_secretsmanager::config::{BehaviorVersion, Region};
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use aws_sdk_secretsmanager::{Client, Config};
 use aws_smithy_types::base64;
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use zeroize::Zeroize;
 
@@ -31,7 +32,7 @@ pub fn client(account: &Account) -> Client {
 }
 
 /// A secret's value.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretValue {
     /// What it is.
     pub content: Content,
@@ -40,7 +41,7 @@ pub struct SecretValue {
 }
 
 /// What is in a secret.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Content {
     /// Text, which may be JSON.
     Text(String),
@@ -66,6 +67,7 @@ pub async fn fetch(client: &Client, wanted: &SecretId, calls: &AtomicU32) -> Res
         what: format!("the secret `{}`", wanted.id),
         why,
         help,
+        is_offline: false,
     };
     calls.fetch_add(1, Ordering::Relaxed);
     let request = client
@@ -79,7 +81,7 @@ pub async fn fetch(client: &Client, wanted: &SecretId, calls: &AtomicU32) -> Res
                 error.as_service_error().is_some_and(GetSecretValueError::is_resource_not_found_exception);
             missing.then(|| "create it, or correct its name, stage or version in the user-data".into())
         });
-        failed(aws::why(&error), help)
+        FetchError { is_offline: aws::is_offline(&error), ..failed(aws::why(&error), help) }
     })?;
     let text = answer.secret_string().map(|text| Content::Text(text.to_owned()));
     let bytes = || answer.secret_binary().map(|bytes| Content::Binary(bytes.as_ref().to_vec()));
