@@ -23,6 +23,7 @@ mod plan;
 mod run;
 mod seal;
 mod sign;
+mod simulate;
 mod status;
 mod stop_unfinished;
 mod user_data;
@@ -59,6 +60,7 @@ enum Verb {
     Status(status::Status),
     Explain(explain::Explain),
     UserData(user_data::UserData),
+    Simulate(simulate::Simulate),
     Sign(sign::Sign),
     #[command(hide = true)]
     StopUnfinished(stop_unfinished::StopUnfinished),
@@ -97,6 +99,7 @@ pub fn main(world: &World) -> u8 {
         Verb::Status(verb) => verb.run(),
         Verb::Explain(verb) => verb.run(world),
         Verb::UserData(verb) => verb.run(),
+        Verb::Simulate(verb) => verb.run(),
         Verb::Sign(verb) => verb.run(),
         Verb::StopUnfinished(verb) => verb.run(),
         Verb::Deliver(verb) => verb.run(world),

@@ -3,6 +3,7 @@
 pub mod aws;
 pub mod declared;
 pub mod fetched;
+pub mod given;
 pub mod instance;
 pub mod parameters;
 pub mod plan;
