@@ -8,6 +8,7 @@ pub mod fetch;
 pub mod health;
 pub mod http;
 pub mod lock;
+pub mod metrics;
 pub mod policy;
 pub mod redact;
 pub mod report;

@@ -12,10 +12,11 @@ use super::steps::Boot;
 use super::telling::{Telling, power_off, send_later};
 use super::{now, services, tell_console, tell_systemd};
 use crate::cache::Vault;
+use crate::metrics;
 use crate::signal::message::Outcome;
 use crate::signal::outbox::Outbox;
 use crate::signal::post::Post;
-use crate::status::{Failure, State};
+use crate::status::{Failure, State, replace};
 
 /// How long the run itself tries to tell its result; after that another process does.
 const TELL_LIMIT: Duration = Duration::from_secs(20);
@@ -54,7 +55,19 @@ impl<W: Write> Boot<'_, W> {
         if let Some(outcome) = outcome {
             self.tell(&outcome).await;
         }
+        self.write_metrics();
         result
+    }
+
+    /// Tells it in numbers, if somebody wants them.
+    fn write_metrics(&mut self) {
+        let Some(path) = self.telling.as_ref().and_then(Telling::metrics) else { return };
+        let untold = Outbox::below(Path::new("/")).waiting().map_or(0, |waiting| waiting.len());
+        let text = metrics::text(&self.status, self.began.elapsed().as_secs_f64(), untold);
+        if let Err(error) = replace(path, text.as_bytes(), 0o644) {
+            let path = path.display().to_string();
+            self.reporter.line(&format!("failed to write `{path}`: {error}"));
+        }
     }
 
     /// Keeps what was good for a boot without a network, if it is to be kept.

@@ -52,11 +52,17 @@ impl Telling {
         self.ending.signal.recipients(false)
     }
 
+    /// The file that tells the result in numbers.
+    pub(super) fn metrics(&self) -> Option<&Path> {
+        self.ending.metrics.as_deref()
+    }
+
     /// Puts what a boot came to into the outbox, in place of what an earlier run or boot came to.
     pub(super) fn put(&self, outbox: &Outbox, result: &Outcome) -> io::Result<()> {
         if *result == Outcome::Up {
             for to in [Recipient::InstanceHealth, Recipient::PowerOff] {
                 outbox.withdraw(to.key())?;
+                outbox.forget(to.key())?;
             }
         }
         self.messages(result, SystemTime::now()).iter().try_for_each(|message| outbox.put(message))
@@ -115,7 +121,7 @@ mod tests {
     fn telling(on_failure: OnFailure) -> Telling {
         let tag = Some(Tag { key: "bootstrap".into() });
         let signal = Signals { instance_health: true, tag, ..Signals::default() };
-        let ending = Ending { signal, on_failure, region: None, endpoint_url: None };
+        let ending = Ending { signal, on_failure, ..Ending::default() };
         Telling { instance_id: Some("i-1".into()), ..Telling::new("boot-1", ending) }
     }
 

@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::run::keep_memory_private;
 use super::{DONE, FAILED, World, complain};
 use crate::boot::boot_id;
-use crate::boot::telling::power_off;
 use crate::lock::{Locks, Turn};
 use crate::report::{Format, Reporter};
 use crate::signal::outbox::Outbox;
@@ -52,7 +51,8 @@ fn deliver(world: &World) -> io::Result<()> {
         metadata,
         proxies: world.proxies.clone(),
         boot_id: boot_id(),
-        power_off: Box::new(power_off),
+        // That it is time is written down; `power-off` has the power to do it.
+        power_off: Box::new(|| Ok(())),
     };
     let mut reporter = Reporter::new(Format::Human, io::stdout());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

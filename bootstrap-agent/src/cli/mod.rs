@@ -20,6 +20,7 @@ mod deliver;
 mod explain;
 mod facts;
 mod plan;
+mod power_off;
 mod run;
 mod seal;
 mod sign;
@@ -66,6 +67,8 @@ enum Verb {
     StopUnfinished(stop_unfinished::StopUnfinished),
     #[command(hide = true)]
     Deliver(deliver::Deliver),
+    #[command(hide = true)]
+    PowerOff(power_off::PowerOff),
 }
 
 /// What the program is told besides its arguments.
@@ -103,6 +106,7 @@ pub fn main(world: &World) -> u8 {
         Verb::Sign(verb) => verb.run(),
         Verb::StopUnfinished(verb) => verb.run(),
         Verb::Deliver(verb) => verb.run(world),
+        Verb::PowerOff(verb) => verb.run(),
     }
 }
 

@@ -3,6 +3,7 @@
 //! User-data is YAML whose first line, `#!/usr/local/bin/bootstrap-agent run`, also makes it a script.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use recipes::check::Check;
@@ -66,6 +67,9 @@ pub struct Config {
     /// Whether there must be user-data.
     #[serde(default)]
     pub user_data: Needed,
+    /// A file that tells the result in numbers, for a textfile collector.
+    #[serde(default)]
+    pub metrics: Option<PathBuf>,
     /// Who is told the result.
     #[serde(default)]
     pub signal: Signals,
@@ -104,6 +108,8 @@ pub struct Ending {
     pub signal: Signals,
     /// What becomes of a host that failed.
     pub on_failure: OnFailure,
+    /// A file that tells it in numbers.
+    pub metrics: Option<PathBuf>,
     /// The region of the services, if it is not the instance's.
     pub region: Option<String>,
     /// The URL of the AWS services, for private endpoints.
@@ -135,6 +141,7 @@ impl Config {
         Ending {
             signal: self.signal.clone(),
             on_failure: self.on_failure,
+            metrics: self.metrics.clone(),
             region: self.region.clone(),
             endpoint_url: self.endpoint_url.clone(),
         }
@@ -174,6 +181,7 @@ impl Ending {
         Some(Self {
             signal: node("signal").and_then(|node| from_node(&node).ok()).unwrap_or_default(),
             on_failure: node("on_failure").and_then(|node| from_node(&node).ok()).unwrap_or_default(),
+            metrics: text("metrics").map(PathBuf::from),
             region: text("region"),
             endpoint_url: text("endpoint_url"),
         })
@@ -220,7 +228,7 @@ health: [ { http: { url: "http://127.0.0.1/healthz", within: 60s } } ]
         insta::assert_snapshot!(problems_of(""), @"user-data:1:1: expected a mapping with `environment` and `role`, found nothing");
         insta::assert_snapshot!(problems_of("environment: prod\n"), @"user-data:1:1: the field `role` is missing");
         insta::assert_snapshot!(problems_of("environment: ../dev\nrole: web\n"), @"user-data:1:14: `environment` is `../dev`, which is not a word; use letters, digits, `-`, `_` and `.`: it becomes part of paths");
-        insta::assert_snapshot!(with("paramters: []"), @"user-data:3:1: unknown field `paramters`; did you mean `parameters`? valid are `environment`, `role`, `parameters`, `secrets`, `health`, `region`, `endpoint_url`, `fetch_within`, `splay`, `cache`, `cache_for`, `version`, `tags`, `user_data`, `signal` and `on_failure`");
+        insta::assert_snapshot!(with("paramters: []"), @"user-data:3:1: unknown field `paramters`; did you mean `parameters`? valid are `environment`, `role`, `parameters`, `secrets`, `health`, `region`, `endpoint_url`, `fetch_within`, `splay`, `cache`, `cache_for`, `version`, `tags`, `user_data`, `metrics`, `signal` and `on_failure`");
         insta::assert_snapshot!(with("parameters: [ acme/web ]"), @"user-data:3:15: the path `acme/web` does not start with `/`; write `{ name: acme/web }` for one parameter");
         insta::assert_snapshot!(with("parameters: [ { path: /a, name: /b } ]"), @"user-data:3:15: write either a `path`, for everything below it, or the `name` of one parameter");
         insta::assert_snapshot!(with("parameters: [ { path: /a, as: b } ]"), @"user-data:3:15: `as` is for one parameter with a `name`");

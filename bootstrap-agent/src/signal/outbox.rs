@@ -86,6 +86,17 @@ impl Outbox {
         }
     }
 
+    /// Forgets what a recipient was told.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn forget(&self, key: &str) -> io::Result<()> {
+        match fs::remove_file(self.told.join(format!("{key}.json"))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// What waits, in the order of the recipients' keys.
     ///
     /// # Errors
