@@ -4,6 +4,7 @@ pub mod boot;
 pub mod cache;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod fetch;
 pub mod health;
 pub mod http;

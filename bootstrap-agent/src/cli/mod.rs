@@ -17,6 +17,7 @@ use serde_json::Map;
 mod apply;
 mod check;
 mod deliver;
+mod doctor;
 mod explain;
 mod facts;
 mod plan;
@@ -60,6 +61,7 @@ enum Verb {
     Seal(seal::Seal),
     Status(status::Status),
     Explain(explain::Explain),
+    Doctor(doctor::Doctor),
     UserData(user_data::UserData),
     Simulate(simulate::Simulate),
     Sign(sign::Sign),
@@ -101,6 +103,7 @@ pub fn main(world: &World) -> u8 {
         Verb::Seal(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
         Verb::Explain(verb) => verb.run(world),
+        Verb::Doctor(verb) => verb.run(world),
         Verb::UserData(verb) => verb.run(),
         Verb::Simulate(verb) => verb.run(),
         Verb::Sign(verb) => verb.run(),

@@ -14,7 +14,7 @@ use crate::report::Format;
 use crate::source::plan::FetchPlan;
 use crate::unpack;
 
-/// Show what apply would do on this host, or which calls a boot would make, and do nothing
+/// Show what apply would do on this host, or which calls a boot makes
 #[derive(Debug, clap::Args)]
 pub(super) struct Plan {
     /// The bundle: a tar file, or a folder

@@ -7,7 +7,7 @@ use super::{DONE, FAILED, complain};
 use crate::report::Format;
 use crate::seal::{clean, scan};
 
-/// Make a host ready to become an image: remove what is only this host's, and look for leaks
+/// Make a host ready to become an image: remove what is its own, and look for leaks
 ///
 /// Logs, caches, identities, host keys and histories are removed, so the root has to be named. A private
 /// key, a credential or a password that is found afterwards makes this fail.

@@ -22,7 +22,7 @@ use crate::source::plan::FetchPlan;
 use crate::unpack;
 use crate::values::Values;
 
-/// Show what a boot with this user-data and these values would do, without a cloud
+/// Show what a boot with this user-data would do, without a cloud
 ///
 /// Everything is as in a boot, but that the values come from a file. With `--write` the files are written into a root
 /// that is not `/`, to be looked at; programs are not run there.

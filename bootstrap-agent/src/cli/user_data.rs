@@ -19,7 +19,7 @@ const MOST: usize = 16 * 1024;
 
 const FIRST_LINE: &[u8] = b"#!/usr/local/bin/bootstrap-agent run\n";
 
-/// Check user-data, pack it for a launch template, or print the IAM policy that it needs; no network is needed
+/// Check user-data, pack it, or print the IAM policy that it needs
 #[derive(Debug, clap::Args)]
 pub(super) struct UserData {
     /// What to do

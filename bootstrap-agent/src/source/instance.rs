@@ -47,6 +47,8 @@ pub struct Metadata {
     /// In milliseconds.
     patience: AtomicU64,
     token: Mutex<Option<String>>,
+    /// The date of its last answer.
+    date: Mutex<Option<String>>,
     requests: AtomicU32,
 }
 
@@ -154,6 +156,7 @@ impl Metadata {
             has_answered: AtomicBool::new(false),
             patience: AtomicU64::new(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX)),
             token: Mutex::new(None),
+            date: Mutex::new(None),
             requests: AtomicU32::new(0),
         }
     }
@@ -184,6 +187,11 @@ impl Metadata {
 
     fn patience(&self) -> Duration {
         Duration::from_millis(self.patience.load(Ordering::Relaxed))
+    }
+
+    /// The date of its last answer, as HTTP has it.
+    pub fn date(&self) -> Option<String> {
+        self.date.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// How many requests were made so far.
@@ -265,7 +273,13 @@ impl Metadata {
             let (why, asked_for): (Box<dyn std::error::Error + Send + Sync>, _) =
                 match self.try_get(path).await {
                     Ok(answer) => match answer.status {
-                        200 => return Ok(Some(answer.body)),
+                        200 => {
+                            let date = answer.headers.get("date").and_then(|date| date.to_str().ok());
+                            let mut last =
+                                self.date.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                            *last = date.map(str::to_owned);
+                            return Ok(Some(answer.body));
+                        }
                         404 => return Ok(None),
                         403 => return Err(MetadataError::Disabled(path.into())),
                         status => {

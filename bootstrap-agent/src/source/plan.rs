@@ -83,6 +83,15 @@ impl FetchPlan {
         }
     }
 
+    /// Each call for itself, with single names.
+    pub fn apart(&self) -> Vec<Self> {
+        let path = |path: &String| Self { paths: vec![path.clone()], ..Self::default() };
+        let name = |name: &String| Self { names: vec![vec![name.clone()]], ..Self::default() };
+        let secret = |secret: &SecretId| Self { secrets: vec![secret.clone()], ..Self::default() };
+        let names = self.names.iter().flatten().map(name);
+        self.paths.iter().map(path).chain(names).chain(self.secrets.iter().map(secret)).collect()
+    }
+
     /// Whether there is nothing to fetch.
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty() && self.names.is_empty() && self.secrets.is_empty()

@@ -86,7 +86,8 @@ fn is_whole(text: &str) -> bool {
 
 fn answer(shared: &Mutex<Shared>, text: &str) -> (u16, String, Option<&'static str>) {
     let line = text.lines().next().unwrap_or_default();
-    let metadata = |body: &str| (200, body.to_owned(), None);
+    let date = shared.lock().unwrap_or_else(PoisonError::into_inner).date;
+    let metadata = |body: &str| (200, body.to_owned(), date);
     if line.starts_with("PUT /latest/api/token") {
         return metadata("the-token");
     }
