@@ -3,6 +3,7 @@
 mod bake;
 mod boot;
 mod boot_cache;
+mod boot_config;
 mod boot_signals;
 mod cloud_init;
 mod cut_off;
