@@ -1,19 +1,23 @@
 //! The on-host half: applies recipes, and on first boot pulls values, renders, starts, verifies, reports.
 
 pub mod boot;
-mod boot_error;
+pub mod cache;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod fetch;
 pub mod health;
 pub mod http;
 pub mod lock;
+pub mod metrics;
+pub mod policy;
 pub mod redact;
 pub mod report;
 pub mod seal;
-pub mod signals;
+pub mod signal;
 pub mod source;
 pub mod status;
+pub mod stop;
 pub mod unpack;
 pub mod values;
 

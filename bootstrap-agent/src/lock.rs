@@ -75,7 +75,7 @@ impl Waiting {
 }
 
 /// The lock; none if another process has it.
-fn try_lock(path: &Path) -> io::Result<Option<Flock<File>>> {
+pub(crate) fn try_lock(path: &Path) -> io::Result<Option<Flock<File>>> {
     match Flock::lock(open(path)?, FlockArg::LockExclusiveNonblock) {
         Ok(locked) => Ok(Some(locked)),
         Err((_, Errno::EWOULDBLOCK)) => Ok(None),

@@ -46,6 +46,9 @@ pub struct Status {
     pub fetched: Vec<String>,
     /// How many requests went to AWS and to the metadata service.
     pub requests: Requests,
+    /// When the values were fetched that were used because the network is away.
+    #[serde(default)]
+    pub cached: Option<String>,
     /// Why it failed.
     #[serde(default)]
     pub error: Option<Failure>,
@@ -143,15 +146,21 @@ impl StatusFile {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, status: &Status) -> io::Result<()> {
-        let folder = self.0.parent().unwrap_or(Path::new("/"));
-        fs::create_dir_all(folder)?;
-        let staged = self.0.with_extension("staged");
-        let _ = fs::remove_file(&staged);
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&staged)?;
-        file.write_all(&serde_json::to_vec_pretty(status)?)?;
-        file.sync_all()?;
-        fs::rename(&staged, &self.0)
+        replace(&self.0, &serde_json::to_vec_pretty(status)?, 0o644)
     }
+}
+
+/// Replaces a file of the agent's own, whole; its folder is made if it is missing.
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(folder)?;
+    let staged = path.with_extension("staged");
+    let _ = fs::remove_file(&staged);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&staged)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&staged, path)?;
+    fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

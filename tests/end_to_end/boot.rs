@@ -73,7 +73,8 @@ fn a_host_comes_up_with_nobody_logging_in() -> Outcome {
     the_secret_is_where_it_belongs(&host)?;
     assert_eq!(watch.end(), NOTHING, "the secret is in no argument and no environment");
     let journal = host.output(&["journalctl", "--all", "--output=export", "--no-pager"])?;
-    assert!(journal.contains("prod/web is up after"), "the agent tells the journal how it went");
+    let says = host.output(&["journalctl", "--unit=bootstrap-agent", "--no-pager"])?;
+    assert!(journal.contains("prod/web is up after"), "the agent tells the journal how it went: {says}");
     assert!(!journal.contains(PASSWORD));
     let disk = host.power_off()?;
     let console = disk.console()?;
@@ -262,6 +263,17 @@ fn what_is_wrong_with_the_user_data_is_said_and_nothing_serves() -> Outcome {
         assert!(!host.is_active("nginx.service")?, "{reason}");
         previous = Some(host.power_off()?);
     }
+    Ok(())
+}
+
+#[test]
+fn a_metadata_service_that_is_not_ready_is_waited_for() -> Outcome {
+    let cloud = Cloud::prod()?;
+    cloud.metadata.answer_early(&[503, 500, 401, 404, 429]);
+    let host = cloud.boot(disk()?)?;
+    let status = status_of(&host)?;
+    assert_eq!(status["state"], "done", "{status:#}");
+    assert_eq!(cloud.get("/")?.status, 200);
     Ok(())
 }
 

@@ -2,6 +2,9 @@
 
 mod bake;
 mod boot;
+mod boot_cache;
+mod boot_config;
+mod boot_signals;
 mod cloud_init;
 mod cut_off;
 mod definitions;

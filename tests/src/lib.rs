@@ -2,8 +2,8 @@
 //!
 //! A [`world::World`] is a network of its own: nothing in it reaches the machine's own network or any other.
 //! In it are the instance metadata service at 169.254.169.254 ([`metadata`]), a stand-in for AWS
-//! ([`aws`]), and hosts that are booted from images ([`host`]); a [`cloud::Cloud`] is all of them together.
-//! An [`ec2::Cloud`] is one that images are baked in.
+//! ([`aws`], and [`front`] for what it lacks), and hosts that are booted from images ([`host`]); a [`cloud::Cloud`] is all of
+//! them together. An [`ec2::Cloud`] is one that images are baked in.
 //! A [`workspace::Workspace`] is a folder of image definitions that baker is run in.
 //! [`applied`] is a recipe that such a host's agent applied, and how that ended.
 //! [`apt`] makes repositories of packages for their recipes, and [`https`] serves what recipes fetch.
@@ -14,6 +14,7 @@ pub mod aws;
 pub mod binaries;
 pub mod cloud;
 pub mod ec2;
+pub mod front;
 pub mod host;
 pub mod http;
 pub mod https;

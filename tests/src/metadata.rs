@@ -1,6 +1,6 @@
 //! The instance metadata service, version 2: nothing is told without a token.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,6 +45,8 @@ pub struct Instance {
     pub account: String,
     /// More pages, by path, which go before the others.
     pub pages: BTreeMap<String, Vec<u8>>,
+    /// The tags that are told (`InstanceMetadataTags`).
+    pub tags: BTreeMap<String, String>,
 }
 
 impl Instance {
@@ -64,6 +66,7 @@ impl Instance {
             zone: "us-east-1a".into(),
             account: "111122223333".into(),
             pages: BTreeMap::new(),
+            tags: BTreeMap::new(),
         }
     }
 }
@@ -73,6 +76,8 @@ impl Instance {
 pub struct Metadata {
     /// By address.
     instances: Arc<Mutex<BTreeMap<String, Instance>>>,
+    /// Statuses that the next requests are answered with, whatever they ask for.
+    early: Arc<Mutex<VecDeque<u16>>>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -93,7 +98,7 @@ impl Metadata {
     /// When its address is taken.
     pub fn without_instances(world: &World) -> io::Result<Self> {
         let listener = world.within(|| TcpListener::bind((METADATA, 80)))?;
-        let metadata = Self { instances: Arc::default(), asked: Arc::default() };
+        let metadata = Self { instances: Arc::default(), early: Arc::default(), asked: Arc::default() };
         let service = metadata.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -120,6 +125,11 @@ impl Metadata {
         self.instances.lock().unwrap_or_else(PoisonError::into_inner).remove(address);
     }
 
+    /// Answers the next requests with these statuses, as a service does that is not ready.
+    pub fn answer_early(&self, statuses: &[u16]) {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner).extend(statuses);
+    }
+
     /// Changes what the service tells from now on.
     pub fn change(&self, change: impl FnMut(&mut Instance)) {
         self.instances.lock().unwrap_or_else(PoisonError::into_inner).values_mut().for_each(change);
@@ -129,8 +139,12 @@ impl Metadata {
         while let Ok(Some(request)) = Request::read(stream) {
             let peer = stream.peer_addr().map(|peer| peer.ip().to_string()).unwrap_or_default();
             let instance = self.instances.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned();
-            let (status, body) =
-                instance.map_or((404, Vec::new()), |instance| tell(&instance, &request, stream));
+            let early = self.early.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let (status, body) = match (early, instance) {
+                (Some(status), _) => (status, Vec::new()),
+                (None, Some(instance)) => tell(&instance, &request, stream),
+                (None, None) => (404, Vec::new()),
+            };
             let line = format!("{} {}", request.method, request.path);
             self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             if answer(stream, status, &body).is_err() {
@@ -165,6 +179,9 @@ fn tell(instance: &Instance, request: &Request, stream: &TcpStream) -> (u16, Vec
     let path = path.trim_end_matches('/');
     if let Some(page) = instance.pages.get(path) {
         return (200, page.clone());
+    }
+    if let Some(key) = path.strip_prefix("/latest/meta-data/tags/instance/") {
+        return instance.tags.get(key).map_or((404, Vec::new()), |tag| (200, tag.clone().into_bytes()));
     }
     pages(instance).remove(path).map_or((404, Vec::new()), |page| (200, page.into_bytes()))
 }

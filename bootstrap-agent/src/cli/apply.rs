@@ -8,10 +8,10 @@ use recipes::system::Facts;
 use recipes::system::linux::Linux;
 
 use super::{BundleArgument, DONE, FAILED, INTERRUPTED, REBOOTING, Tags, World, complain, fail, fail_with};
-use crate::boot_error::chain;
+use crate::boot::error::chain;
 use crate::fetch::Https;
 use crate::report::{Format, Reporter};
-use crate::signals::Stop;
+use crate::stop::Stop;
 use crate::unpack;
 
 /// Make everything in a bundle true on this host

@@ -7,7 +7,7 @@ use recipes::system::linux::Linux;
 use recipes::system::{Facts as _, Mode};
 
 use super::{DONE, FAILED, complain};
-use crate::boot_error::chain;
+use crate::boot::error::chain;
 use crate::report::Format;
 
 /// Show what recipes can ask of this host

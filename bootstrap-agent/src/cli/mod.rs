@@ -16,12 +16,19 @@ use serde_json::Map;
 
 mod apply;
 mod check;
+mod deliver;
+mod doctor;
+mod explain;
 mod facts;
 mod plan;
+mod power_off;
 mod run;
 mod seal;
+mod sign;
+mod simulate;
 mod status;
 mod stop_unfinished;
+mod user_data;
 
 /// Everything went well.
 pub const DONE: u8 = 0;
@@ -53,8 +60,17 @@ enum Verb {
     Facts(facts::Facts),
     Seal(seal::Seal),
     Status(status::Status),
+    Explain(explain::Explain),
+    Doctor(doctor::Doctor),
+    UserData(user_data::UserData),
+    Simulate(simulate::Simulate),
+    Sign(sign::Sign),
     #[command(hide = true)]
     StopUnfinished(stop_unfinished::StopUnfinished),
+    #[command(hide = true)]
+    Deliver(deliver::Deliver),
+    #[command(hide = true)]
+    PowerOff(power_off::PowerOff),
 }
 
 /// What the program is told besides its arguments.
@@ -86,7 +102,14 @@ pub fn main(world: &World) -> u8 {
         Verb::Facts(verb) => verb.run(),
         Verb::Seal(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
+        Verb::Explain(verb) => verb.run(world),
+        Verb::Doctor(verb) => verb.run(world),
+        Verb::UserData(verb) => verb.run(),
+        Verb::Simulate(verb) => verb.run(),
+        Verb::Sign(verb) => verb.run(),
         Verb::StopUnfinished(verb) => verb.run(),
+        Verb::Deliver(verb) => verb.run(world),
+        Verb::PowerOff(verb) => verb.run(),
     }
 }
 

@@ -7,9 +7,8 @@ use std::time::Duration;
 use super::{DONE, FAILED, INTERRUPTED, REBOOTING, World, complain};
 use crate::boot::{self, Ended, Settings};
 use crate::report::{Format, Reporter};
-use crate::signals::Stop;
-use crate::source::instance::ENDPOINT;
 use crate::status::Failure;
+use crate::stop::Stop;
 
 /// Configure this host: pull its values, render, start, verify and report
 ///
@@ -32,7 +31,7 @@ pub(super) struct Run {
 }
 
 /// What this process knows goes into no core file, and no other process may look into it (prctl(2)).
-fn keep_memory_private() {
+pub(super) fn keep_memory_private() {
     let _ = nix::sys::prctl::set_dumpable(false);
     let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
 }
@@ -43,7 +42,7 @@ impl Run {
         keep_memory_private();
         let settings = Settings {
             file: self.file,
-            metadata_endpoint: world.metadata_endpoint.clone().unwrap_or_else(|| ENDPOINT.into()),
+            metadata_endpoint: world.metadata_endpoint.clone(),
             metadata_patience: self.metadata_timeout,
             force: self.force,
             environment: world.proxies.clone(),

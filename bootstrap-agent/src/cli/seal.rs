@@ -7,7 +7,7 @@ use super::{DONE, FAILED, complain};
 use crate::report::Format;
 use crate::seal::{clean, quiet, scan};
 
-/// Make a host ready to become an image: remove what is only this host's, and look for leaks
+/// Make a host ready to become an image: remove what is its own, and look for leaks
 ///
 /// Logs, caches, identities, host keys and histories are removed, so the root has to be named. If it is that of this
 /// host, its timers and logs are stopped first. A private

@@ -3,9 +3,13 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use super::{DONE, FAILED, complain};
 use crate::boot::boot_id;
 use crate::report::Format;
+use crate::signal::message::Message;
+use crate::signal::outbox::Outbox;
 use crate::status::{State, Status as Record, StatusFile};
 
 /// Show what this host's boot came to; end with 0 only if it is up
@@ -38,16 +42,28 @@ impl Status {
                 return FAILED;
             }
         };
+        let outbox = Outbox::below(&self.root);
+        let (told, untold) = (outbox.told().unwrap_or_default(), outbox.waiting().unwrap_or_default());
+        // What an earlier boot told is not about this one.
+        let told: Vec<Message> = told.into_iter().filter(|told| told.boot_id == status.boot_id).collect();
         let text = match self.format {
-            Format::Json => serde_json::to_string_pretty(&status).unwrap_or_default(),
-            Format::Human => human(&status),
+            Format::Json => json(&status, &told, &untold),
+            Format::Human => human(&status, &told, &untold),
         };
         let _ = writeln!(io::stdout(), "{text}");
         if status.state == State::Done { DONE } else { FAILED }
     }
 }
 
-fn human(status: &Record) -> String {
+fn json(status: &Record, told: &[Message], untold: &[Message]) -> String {
+    let mut value = serde_json::to_value(status).unwrap_or_default();
+    let said = |message: &Message| json!({ "to": message.to.key(), "tries": message.tries, "answer": message.answer, "error": message.last_error });
+    value["told"] = told.iter().map(said).collect();
+    value["untold"] = untold.iter().map(said).collect();
+    serde_json::to_string_pretty(&value).unwrap_or_default()
+}
+
+fn human(status: &Record, told: &[Message], untold: &[Message]) -> String {
     let part = |part: &Option<String>| part.clone().unwrap_or_else(|| "?".into());
     let state = match status.state {
         State::Running => "running",
@@ -71,10 +87,23 @@ fn human(status: &Record) -> String {
         "requests:  {} to AWS, {} to the metadata service",
         status.requests.aws, status.requests.metadata
     ));
+    lines.extend(
+        status
+            .cached
+            .iter()
+            .map(|time| format!("values:    the last good ones, of {time}: the network is away")),
+    );
     lines.extend(status.fetched.iter().map(|name| format!("fetched:   {name}")));
     lines.extend(
         status.steps.iter().map(|step| format!("step:      {:<10} {:>6} ms", step.name, step.milliseconds)),
     );
+    lines.extend(told.iter().map(|message| {
+        format!("told:      {}: {}", message.to.key(), message.answer.as_deref().unwrap_or_default())
+    }));
+    lines.extend(untold.iter().map(|message| {
+        let why = message.last_error.as_deref().unwrap_or("it is not time yet");
+        format!("untold:    {}, after {} tries: {why}", message.to.key(), message.tries)
+    }));
     if let Some(error) = &status.error {
         lines.push(format!("error:     {}: {}", error.step, error.message));
         lines.extend(error.help.iter().map(|help| format!("help:      {help}")));
@@ -85,6 +114,7 @@ fn human(status: &Record) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signal::message::{Outcome, Recipient, of_test};
     use crate::status::{Failure, Requests, Step, VERSION};
 
     #[test]
@@ -103,15 +133,31 @@ mod tests {
             steps: vec![Step { name: "identify".into(), milliseconds: 12 }],
             fetched: vec![],
             requests: Requests { aws: 1, metadata: 5 },
+            cached: None,
             error: Some(Failure { step: "fetch".into(), message: "no".into(), help: Some("do".into()) }),
         };
-        insta::assert_snapshot!(human(&status), @"
+        let message = |to, result| of_test(to, result);
+        let failed = Outcome::Failed { step: "fetch".into() };
+        let told = [Message {
+            answer: Some("failed at fetch".into()),
+            ..message(Recipient::Tag { key: "k".into() }, failed.clone())
+        }];
+        let untold = [Message {
+            tries: 3,
+            last_error: Some("AccessDenied: no".into()),
+            ..message(Recipient::InstanceHealth, failed)
+        }];
+        let value: serde_json::Value = serde_json::from_str(&json(&status, &told, &untold)).expect("JSON");
+        assert_eq!((&value["told"][0]["to"], &value["untold"][0]["tries"]), (&"tag".into(), &3.into()));
+        insta::assert_snapshot!(human(&status, &told, &untold), @"
         state:     failed
         host:      prod/web (i-0123456789abcdef0)
         started:   2026-11-22T10:00:00.000Z
         finished:  2026-11-22T10:00:01.500Z
         requests:  1 to AWS, 5 to the metadata service
         step:      identify       12 ms
+        told:      tag: failed at fetch
+        untold:    instance_health, after 3 tries: AccessDenied: no
         error:     fetch: no
         help:      do
         ");

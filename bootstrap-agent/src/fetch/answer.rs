@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{
     ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_RANGE,
     LAST_MODIFIED, LOCATION, RANGE, RETRY_AFTER, USER_AGENT,
@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::connect::{Connector, distrust};
 use super::redirect;
-use crate::boot_error::chain;
+use crate::boot::error::chain;
 
 /// How long a server may take until it begins to answer, the connection included.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
@@ -127,7 +127,7 @@ impl<'a> Download<'a> {
 
     async fn ask(&self, url: &HttpsUrl, from: u64) -> Result<Response<Incoming>, Failure> {
         let uri: Uri = url.as_str().parse().map_err(|error| Failure::last(format!("{url}: {error}")))?;
-        let mut request = Request::new(Empty::new());
+        let mut request = Request::new(Empty::<Bytes>::new());
         *request.uri_mut() = uri.clone();
         let headers = request.headers_mut();
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));

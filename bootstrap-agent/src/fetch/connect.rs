@@ -6,8 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::Empty;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Incoming};
 use hyper::{Request, Response, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -24,11 +23,11 @@ use rustls::{CertificateError, ClientConfig, RootCertStore};
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 
 /// Through which proxy a host is reached.
-pub(super) struct Proxies(Matcher);
+pub(crate) struct Proxies(Matcher);
 
 impl Proxies {
     /// Reads `https_proxy` and `no_proxy`.
-    pub(super) fn of(variables: &BTreeMap<String, String>) -> Result<Self, FetchError> {
+    pub(crate) fn of(variables: &BTreeMap<String, String>) -> Result<Self, FetchError> {
         let value = |name: &str| variables.get(name).map(String::as_str).unwrap_or_default().to_owned();
         let (proxy, except) = (value("https_proxy"), value("no_proxy"));
         // What it cannot read it passes over, and would go around the proxy then.
@@ -44,14 +43,14 @@ impl Proxies {
 }
 
 /// Makes connections.
-pub(super) struct Connector {
+pub(crate) struct Connector {
     tls: ClientConfig,
     proxies: Proxies,
 }
 
 impl Connector {
     /// One that believes these certificates, in PEM, or those that the host trusts.
-    pub(super) fn new(ca: Option<&[u8]>, proxies: Proxies) -> Result<Self, FetchError> {
+    pub(crate) fn new(ca: Option<&[u8]>, proxies: Proxies) -> Result<Self, FetchError> {
         let roots = match ca {
             Some(pem) => named(pem)?,
             None => trusted()?,
@@ -65,10 +64,10 @@ impl Connector {
     }
 
     /// Asks, over a connection of its own.
-    pub(super) async fn ask(
+    pub(crate) async fn ask<B: Sent>(
         &self,
         uri: &Uri,
-        request: Request<Empty<Bytes>>,
+        request: Request<B>,
     ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
@@ -96,9 +95,24 @@ impl Connector {
     }
 }
 
-async fn ask<C: Connect + Clone + Send + Sync + 'static>(
+/// Asks without TLS and through no proxy: where AWS services are stood in for, and at private endpoints.
+pub(crate) async fn plainly<B: Sent>(
+    request: Request<B>,
+) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
+    ask(HttpConnector::new(), request).await
+}
+
+/// What a request can bring.
+pub(crate) trait Sent:
+    Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static
+{
+}
+
+impl<B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static> Sent for B {}
+
+async fn ask<C: Connect + Clone + Send + Sync + 'static, B: Sent>(
     connector: C,
-    request: Request<Empty<Bytes>>,
+    request: Request<B>,
 ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
     let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
     client.request(request).await

@@ -19,7 +19,7 @@ use self::answer::{Download, Failure};
 use self::connect::{Connector, Proxies};
 
 mod answer;
-mod connect;
+pub(crate) mod connect;
 mod redirect;
 
 /// After so many tries in a row that brought nothing it is given up: with the waits below that is a minute.

@@ -14,7 +14,7 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use tokio::sync::Mutex;
 
-use super::instance::Metadata;
+use super::instance::{Metadata, MetadataError};
 
 /// Throttling is an answer, not an error: with full jitter up to this wait, eight tries take two minutes.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
@@ -36,6 +36,8 @@ pub struct Account {
     pub region: String,
     /// The URL of all services, if not the public ones.
     pub endpoint_url: Option<String>,
+    /// Whether they are asked for by names that have IPv6 addresses as well.
+    pub dual_stack: bool,
     /// The credentials of the instance's role.
     pub role: InstanceRole,
 }
@@ -65,7 +67,10 @@ impl InstanceRole {
     }
 
     /// What was fetched before, if it will do; SDK clients ask again shortly before it expires.
-    async fn credentials(&self) -> Result<Credentials, CredentialsError> {
+    ///
+    /// # Errors
+    /// When the instance has no role, or nobody tells.
+    pub async fn credentials(&self) -> Result<Credentials, CredentialsError> {
         let mut fetched = self.fetched.lock().await;
         let lasts = |credentials: &&Credentials| {
             let soon = SystemTime::now() + EXPIRES_SOON;
@@ -101,6 +106,21 @@ impl ProvideCredentials for InstanceRole {
     }
 }
 
+/// Whether a call failed because nobody was reached, and not because somebody said no.
+pub fn is_offline<E, R>(error: &SdkError<E, R>) -> bool
+where
+    E: std::error::Error + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    if !matches!(error, SdkError::DispatchFailure(_) | SdkError::TimeoutError(_)) {
+        return false;
+    }
+    // That there is no role looks like that as well.
+    let first = std::error::Error::source(error);
+    let mut causes = std::iter::successors(first, |error| error.source());
+    !causes.any(|cause| cause.downcast_ref::<MetadataError>().is_some_and(|error| !error.is_offline()))
+}
+
 /// Why a call failed, with all causes: the code and the message of the service, never the answer itself, in
 /// which a value could be.
 pub fn why<E, R>(error: &SdkError<E, R>) -> String
@@ -115,6 +135,6 @@ where
             format!("{code}: {message}").trim_end_matches([':', ' ']).to_owned()
         }
         SdkError::ResponseError(_) => "the answer was not one of the service".into(),
-        other => crate::boot_error::chain(other),
+        other => crate::boot::error::chain(other),
     }
 }

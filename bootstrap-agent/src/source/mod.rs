@@ -1,6 +1,11 @@
 //! Where values come from: one file for each place.
 
 pub mod aws;
+pub mod declared;
+pub mod fetched;
+pub mod given;
 pub mod instance;
 pub mod parameters;
+pub mod plan;
 pub mod secrets;
+pub mod unset;

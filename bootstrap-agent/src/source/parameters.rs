@@ -1,12 +1,16 @@
-//! Parameters of SSM Parameter Store, by path.
+//! Parameters of SSM Parameter Store, by path and by name.
+
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_sdk_ssm::config::{BehaviorVersion, Region};
 use aws_sdk_ssm::types::ParameterType;
 use aws_sdk_ssm::{Client, Config};
-use serde_json::{Map, Value as Json};
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
 
 use super::aws::{self, Account};
-use crate::values::{FetchError, Leaf};
+use crate::values::{FetchError, permission_help};
 
 /// The most that one call returns (API reference, `GetParametersByPath`).
 const PAGE: i32 = 10;
@@ -20,24 +24,65 @@ pub fn client(account: &Account) -> Client {
         .retry_config(aws::retries())
         .timeout_config(aws::timeouts());
     config.set_endpoint_url(account.endpoint_url.clone());
+    // A name of one's own is what it is.
+    if account.endpoint_url.is_none() {
+        config.set_use_dual_stack(Some(account.dual_stack));
+    }
     Client::from_conf(config.build())
 }
 
-/// Fetches everything below a path. `calls` counts the requests.
+/// A parameter's value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parameter {
+    /// The text.
+    pub value: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Its version.
+    pub version: i64,
+}
+
+/// What a parameter is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// Text that anybody may see.
+    String,
+    /// Texts with commas between them.
+    List,
+    /// Text that nobody may see.
+    Secret,
+}
+
+impl Drop for Parameter {
+    fn drop(&mut self) {
+        self.value.zeroize();
+    }
+}
+
+impl Parameter {
+    fn of(parameter: &aws_sdk_ssm::types::Parameter) -> Option<Self> {
+        let kind = match parameter.r#type() {
+            Some(ParameterType::SecureString) => Kind::Secret,
+            Some(ParameterType::StringList) => Kind::List,
+            _ => Kind::String,
+        };
+        Some(Self { value: parameter.value()?.to_owned(), kind, version: parameter.version() })
+    }
+}
+
+/// Fetches everything below a path, by full name. `calls` counts the requests.
 ///
 /// # Errors
-/// When the call fails, or there is nothing below the path: a host whose configuration is missing must
-/// not come up as if it had none.
-pub async fn fetch(client: &Client, path: &str, calls: &mut u32) -> Result<Map<String, Json>, FetchError> {
-    let failed = |why: String, help: Option<String>| FetchError {
-        what: format!("the parameters below `{path}`"),
-        why,
-        help,
-    };
-    let mut found = Map::new();
+/// When a call fails.
+pub async fn below(
+    client: &Client,
+    path: &str,
+    calls: &AtomicU32,
+) -> Result<Vec<(String, Parameter)>, FetchError> {
+    let mut found = Vec::new();
     let mut next = None;
     loop {
-        *calls += 1;
+        calls.fetch_add(1, Ordering::Relaxed);
         let page = client
             .get_parameters_by_path()
             .path(path)
@@ -47,33 +92,96 @@ pub async fn fetch(client: &Client, path: &str, calls: &mut u32) -> Result<Map<S
             .set_next_token(next)
             .send()
             .await
-            .map_err(|error| {
-                let help = crate::values::permission_help(&error, "ssm:GetParametersByPath");
-                failed(aws::why(&error), help)
+            .map_err(|error| FetchError {
+                what: format!("the parameters below `{path}`"),
+                why: aws::why(&error),
+                help: permission_help(&error, "ssm:GetParametersByPath"),
+                is_offline: aws::is_offline(&error),
             })?;
         for parameter in page.parameters() {
-            let (Some(name), Some(value)) = (parameter.name(), parameter.value()) else { continue };
-            let key = name.strip_prefix(path).unwrap_or(name).trim_matches('/');
-            let leaf = match parameter.r#type() {
-                Some(ParameterType::SecureString) => Leaf::secret(value),
-                Some(ParameterType::StringList) => {
-                    Leaf::open(value.split(',').map(|element| Json::from(element.trim())).collect())
-                }
-                _ => Leaf::open(Json::from(value)),
-            };
-            leaf.insert(&mut found, key).map_err(|taken| {
-                let why = format!("`{name}` is below `{taken}`, which is a parameter itself");
-                failed(why, Some("templates could not see both; rename one".into()))
-            })?;
+            let Some(name) = parameter.name() else { continue };
+            found.extend(Parameter::of(parameter).map(|value| (name.to_owned(), value)));
         }
         next = page.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
         if next.is_none() {
-            break;
+            return Ok(found);
         }
     }
-    if found.is_empty() {
-        let help = "check the path, the region, and that the parameters exist for this environment and role";
-        return Err(failed("there are none".into(), Some(help.into())));
+}
+
+/// Fetches parameters by name, ten at most, by the names that they were asked for with.
+///
+/// # Errors
+/// When the call fails, or one of them is not there: the service says that within an answer that is good.
+pub async fn named(
+    client: &Client,
+    names: &[String],
+    calls: &AtomicU32,
+) -> Result<Vec<(String, Parameter)>, FetchError> {
+    calls.fetch_add(1, Ordering::Relaxed);
+    let answer =
+        client.get_parameters().set_names(Some(names.to_vec())).with_decryption(true).send().await.map_err(
+            |error| FetchError {
+                what: format!("the parameters {}", listed(names)),
+                why: aws::why(&error),
+                help: permission_help(&error, "ssm:GetParameters"),
+                is_offline: aws::is_offline(&error),
+            },
+        )?;
+    let missing = |names: &[String]| FetchError {
+        what: format!("the parameters {}", listed(names)),
+        why: "there is none of this name".into(),
+        help: Some("create it, or correct its name, version or label in the user-data".into()),
+        is_offline: false,
+    };
+    if !answer.invalid_parameters().is_empty() {
+        return Err(missing(answer.invalid_parameters()));
     }
-    Ok(found)
+    let value_of = |asked: &String| {
+        let found = answer.parameters().iter().find(|parameter| is_asked_for(asked, parameter));
+        let value = found.and_then(Parameter::of).ok_or_else(|| missing(std::slice::from_ref(asked)))?;
+        Ok((asked.clone(), value))
+    };
+    names.iter().map(value_of).collect()
+}
+
+/// Whether a parameter is the one that was asked for by a name or an ARN, with or without a version or label.
+fn is_asked_for(asked: &str, parameter: &aws_sdk_ssm::types::Parameter) -> bool {
+    let selector = parameter.selector().unwrap_or_default();
+    let is = |name: &str| {
+        let rest = asked.strip_prefix(name);
+        rest.is_some_and(|rest| rest == selector || rest.strip_prefix(':') == Some(selector))
+    };
+    parameter.name().is_some_and(is) || parameter.arn().is_some_and(is)
+}
+
+fn listed(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_is_found_by_what_it_was_asked_for_with() {
+        let parameter = |selector: Option<&str>| {
+            aws_sdk_ssm::types::Parameter::builder()
+                .name("/a/b")
+                .arn("arn:aws:ssm:us-east-1:111122223333:parameter/a/b")
+                .set_selector(selector.map(str::to_owned))
+                .build()
+        };
+        let arn = "arn:aws:ssm:us-east-1:111122223333:parameter/a/b";
+        for (asked, selector, is) in [
+            ("/a/b", None, true),
+            ("/a/b:3", Some(":3"), true),
+            ("/a/b:live", Some("live"), true),
+            (arn, None, true),
+            ("/a/b", Some(":3"), false),
+            ("/a/bc", None, false),
+        ] {
+            assert_eq!(is_asked_for(asked, &parameter(selector)), is, "{asked}");
+        }
+    }
 }

@@ -1,10 +1,18 @@
 //! Secrets of Secrets Manager.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use aws_sdk_secretsmanager::config::{BehaviorVersion, Region};
+use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use aws_sdk_secretsmanager::{Client, Config};
+use aws_smithy_types::base64;
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+use zeroize::Zeroize;
 
 use super::aws::{self, Account};
+use super::declared::Binary;
+use super::plan::SecretId;
 use crate::values::{FetchError, permission_help};
 
 /// A client for an account.
@@ -16,63 +24,87 @@ pub fn client(account: &Account) -> Client {
         .retry_config(aws::retries())
         .timeout_config(aws::timeouts());
     config.set_endpoint_url(account.endpoint_url.clone());
+    // A name of one's own is what it is.
+    if account.endpoint_url.is_none() {
+        config.set_use_dual_stack(Some(account.dual_stack));
+    }
     Client::from_conf(config.build())
 }
 
-/// Fetches a secret's current value. JSON objects become mappings, everything else text.
+/// A secret's value.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretValue {
+    /// What it is.
+    pub content: Content,
+    /// The id of its version.
+    pub version: String,
+}
+
+/// What is in a secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// Text, which may be JSON.
+    Text(String),
+    /// Bytes.
+    Binary(Vec<u8>),
+}
+
+impl Drop for Content {
+    fn drop(&mut self) {
+        match self {
+            Self::Text(text) => text.zeroize(),
+            Self::Binary(bytes) => bytes.zeroize(),
+        }
+    }
+}
+
+/// Fetches a version of a secret. `calls` counts the requests.
 ///
 /// # Errors
-/// When the call fails, or the secret or one of its values is empty.
-pub async fn fetch(client: &Client, id: &str, calls: &mut u32) -> Result<Json, FetchError> {
-    let failed =
-        |why: String, help: Option<String>| FetchError { what: format!("the secret `{id}`"), why, help };
-    *calls += 1;
-    let answer = client.get_secret_value().secret_id(id).send().await.map_err(|error| {
+/// When the call fails, or there is no value in the answer.
+pub async fn fetch(client: &Client, wanted: &SecretId, calls: &AtomicU32) -> Result<SecretValue, FetchError> {
+    let failed = |why: String, help: Option<String>| FetchError {
+        what: format!("the secret `{}`", wanted.id),
+        why,
+        help,
+        is_offline: false,
+    };
+    calls.fetch_add(1, Ordering::Relaxed);
+    let request = client
+        .get_secret_value()
+        .secret_id(&wanted.id)
+        .set_version_stage(wanted.stage.clone())
+        .set_version_id(wanted.version.clone());
+    let answer = request.send().await.map_err(|error| {
         let help = permission_help(&error, "secretsmanager:GetSecretValue").or_else(|| {
             let missing =
-                error.as_service_error().is_some_and(aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError::is_resource_not_found_exception);
-            missing.then(|| "create it, or correct its name in the user-data".into())
+                error.as_service_error().is_some_and(GetSecretValueError::is_resource_not_found_exception);
+            missing.then(|| "create it, or correct its name, stage or version in the user-data".into())
         });
-        failed(aws::why(&error), help)
+        FetchError { is_offline: aws::is_offline(&error), ..failed(aws::why(&error), help) }
     })?;
-    let Some(text) = answer.secret_string() else {
-        return Err(failed("it is binary, and only text is supported".into(), None));
-    };
-    let value = match serde_json::from_str(text) {
-        Ok(value @ Json::Object(_)) => value,
-        _ => Json::from(text),
-    };
-    if let Some(empty) = empty_part(&value) {
-        return Err(failed(
-            format!("{empty} is empty"),
-            Some("a service must not start with an empty secret".into()),
-        ));
-    }
-    Ok(value)
+    let text = answer.secret_string().map(|text| Content::Text(text.to_owned()));
+    let bytes = || answer.secret_binary().map(|bytes| Content::Binary(bytes.as_ref().to_vec()));
+    let content = text.or_else(bytes).ok_or_else(|| failed("it has no value".into(), None))?;
+    Ok(SecretValue { content, version: answer.version_id().unwrap_or_default().to_owned() })
 }
 
-fn empty_part(value: &Json) -> Option<String> {
-    empty_path(value).map(|path| match path.as_str() {
-        "" => "it".into(),
-        path => format!("its key `{path}`"),
-    })
-}
-
-/// The path, with dots, of the first value that is empty.
-fn empty_path(value: &Json) -> Option<String> {
-    let below = |key: &str, value: &Json| {
-        empty_path(value).map(|path| if path.is_empty() { key.to_owned() } else { format!("{key}.{path}") })
-    };
-    match value {
-        Json::Object(entries) if !entries.is_empty() => {
-            entries.iter().find_map(|(key, value)| below(key, value))
+impl Content {
+    /// What templates see: a JSON object is a mapping, everything else text.
+    ///
+    /// # Errors
+    /// When bytes that shall be text are not.
+    pub fn value(&self, binary: Binary) -> Result<Json, String> {
+        match (self, binary) {
+            (Self::Text(text), _) => Ok(match serde_json::from_str(text) {
+                Ok(value @ Json::Object(_)) => value,
+                _ => Json::from(text.as_str()),
+            }),
+            (Self::Binary(bytes), Binary::Base64) => Ok(Json::from(base64::encode(bytes))),
+            (Self::Binary(bytes), Binary::Text) => String::from_utf8(bytes.clone())
+                .map(Json::from)
+                .map_err(|_| "its bytes are not text in UTF-8".into()),
         }
-        Json::Array(elements) if !elements.is_empty() => {
-            elements.iter().enumerate().find_map(|(index, value)| below(&index.to_string(), value))
-        }
-        Json::Object(_) | Json::Array(_) | Json::Null => Some(String::new()),
-        Json::String(text) => text.trim().is_empty().then(String::new),
-        Json::Bool(_) | Json::Number(_) => None,
     }
 }
 
@@ -83,12 +115,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_empty_is_found() {
-        assert_eq!(empty_part(&json!({ "a": "x", "b": " " })).as_deref(), Some("its key `b`"));
-        assert_eq!(empty_part(&json!({})).as_deref(), Some("it"));
-        let nested = json!({ "db": { "hosts": ["a", ""] } });
-        assert_eq!(empty_part(&nested).as_deref(), Some("its key `db.hosts.1`"));
-        assert_eq!(empty_part(&json!("")).as_deref(), Some("it"));
-        assert_eq!(empty_part(&json!({ "a": 0 })), None);
+    fn a_secret_is_a_mapping_text_or_bytes() {
+        let value = |content: Content, binary| content.value(binary);
+        let text = |text: &str| Content::Text(text.into());
+        assert_eq!(value(text(r#"{"a":1}"#), Binary::Base64), Ok(json!({ "a": 1 })));
+        assert_eq!(value(text("[1]"), Binary::Base64), Ok(json!("[1]")));
+        let bytes = |bytes: &[u8]| Content::Binary(bytes.to_vec());
+        assert_eq!(value(bytes(b"\x00\xff"), Binary::Base64), Ok(json!("AP8=")));
+        assert_eq!(value(bytes(b"-----BEGIN"), Binary::Text), Ok(json!("-----BEGIN")));
+        assert!(value(bytes(b"\x00\xff"), Binary::Text).is_err());
     }
 }

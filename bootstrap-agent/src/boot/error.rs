@@ -4,6 +4,7 @@ use recipes::event::Event;
 use recipes::run::RunError;
 
 use crate::source::instance::MetadataError;
+use crate::values::FetchError;
 
 /// Why a boot failed: the step, and what to tell.
 #[derive(Debug)]
@@ -11,6 +12,8 @@ pub(crate) struct BootError {
     pub(crate) step: &'static str,
     pub(crate) message: String,
     pub(crate) help: Option<String>,
+    /// Whether nobody said no: the network, or the services, are out of reach.
+    pub(crate) is_offline: bool,
 }
 
 /// An error with all its causes.
@@ -21,11 +24,17 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 
 impl BootError {
     pub(crate) fn new(step: &'static str, message: impl Into<String>) -> Self {
-        Self { step, message: message.into(), help: None }
+        Self { step, message: message.into(), help: None, is_offline: false }
     }
 
     pub(crate) fn of_metadata(step: &'static str, error: &MetadataError) -> Self {
-        Self { step, message: chain(error), help: error.advice().map(str::to_owned) }
+        let help = error.advice().map(str::to_owned);
+        Self { step, message: chain(error), help, is_offline: error.is_offline() }
+    }
+
+    pub(crate) fn of_fetch(error: FetchError) -> Self {
+        let message = error.to_string();
+        Self { step: "fetch", message, help: error.help, is_offline: error.is_offline }
     }
 
     pub(crate) fn of_run(error: &RunError) -> Self {
@@ -34,6 +43,6 @@ impl BootError {
         };
         let place = at.map_or_else(String::new, |at| format!(" ({at})"));
         let resource = resource.map_or_else(String::new, |resource| format!("{resource}: "));
-        Self { step: "converge", message: format!("{resource}{message}{place}"), help }
+        Self { step: "converge", message: format!("{resource}{message}{place}"), help, is_offline: false }
     }
 }

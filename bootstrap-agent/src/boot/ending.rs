@@ -1,0 +1,158 @@
+//! The end of a boot: what it came to is written down and told, and a host that failed does not serve.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+use super::steps::Boot;
+use super::telling::{Telling, power_off, send_later};
+use super::{now, services, tell_console, tell_systemd};
+use crate::cache::Vault;
+use crate::metrics;
+use crate::signal::message::Outcome;
+use crate::signal::outbox::Outbox;
+use crate::signal::post::Post;
+use crate::status::{Failure, State, replace};
+
+/// How long the run itself tries to tell its result; after that another process does.
+const TELL_LIMIT: Duration = Duration::from_secs(20);
+
+impl<W: Write> Boot<'_, W> {
+    /// Writes down what the run came to and tells it. `was_up` is whether an earlier run of this boot went well.
+    pub(super) async fn finish(mut self, result: Result<(), Failure>, was_up: bool) -> Result<(), Failure> {
+        self.beats = None;
+        self.status.finished = Some(now());
+        let mut outcome = None;
+        match &result {
+            Ok(()) if self.status.state == State::Rebooting => {}
+            Ok(()) => {
+                self.status.state = State::Done;
+                outcome = Some(Outcome::Up);
+            }
+            Err(failure) => {
+                // Until the commit, what an earlier run brought up serves on as it did.
+                if self.status.state == State::Committed || !was_up {
+                    self.stop_services();
+                    outcome = Some(Outcome::Failed { step: failure.step.clone() });
+                }
+                self.status.state = State::Failed;
+                self.status.error = Some(failure.clone());
+            }
+        }
+        self.write_status();
+        let line = self.console_line();
+        let line = self.reporter.redactor().clean(&line);
+        tell_systemd(&[NotifyState::Status(&line)]);
+        tell_console(&line);
+        self.reporter.line(&line);
+        if self.status.state == State::Done {
+            self.keep_values();
+        }
+        if let Some(outcome) = outcome {
+            self.tell(&outcome).await;
+        }
+        self.write_metrics();
+        result
+    }
+
+    /// Tells it in numbers, if somebody wants them.
+    fn write_metrics(&mut self) {
+        let Some(path) = self.telling.as_ref().and_then(Telling::metrics) else { return };
+        let untold = Outbox::below(Path::new("/")).waiting().map_or(0, |waiting| waiting.len());
+        let text = metrics::text(&self.status, self.began.elapsed().as_secs_f64(), untold);
+        if let Err(error) = replace(path, text.as_bytes(), 0o644) {
+            let path = path.display().to_string();
+            self.reporter.line(&format!("failed to write `{path}`: {error}"));
+        }
+    }
+
+    /// Keeps what was good for a boot without a network, if it is to be kept.
+    fn keep_values(&mut self) {
+        let vault = Vault::below(Path::new("/"));
+        match self.to_seal.take() {
+            Some(mut cached) => {
+                if let Err(why) = vault.seal(&mut cached) {
+                    self.reporter
+                        .line(&format!("the values are not kept for a boot without a network: {why}"));
+                }
+            }
+            None if self.cached.is_none() => vault.clear(),
+            None => {}
+        }
+    }
+
+    /// Tells those who wait for the result. Who cannot be told now is told later, by another process.
+    async fn tell(&mut self, outcome: &Outcome) {
+        // Without the user-data, those are told whom an earlier boot of this instance would have told.
+        let kept = || Telling::kept(Path::new("/")).map(|kept| kept.about(&self.status.boot_id));
+        let Some(telling) = self.telling.clone().or_else(kept) else { return };
+        let outbox = Outbox::below(Path::new("/"));
+        if let Err(error) = telling.put(&outbox, outcome) {
+            self.reporter.line(&format!("failed to write down whom to tell: {error}"));
+        }
+        // Told to stop, the host may be about to boot again, and that boot may go well.
+        if !self.stop.is_told() {
+            let post = Post {
+                outbox: outbox.clone(),
+                metadata: Arc::clone(&self.metadata),
+                role: self.role.clone(),
+                proxies: self.settings.environment.clone(),
+                boot_id: self.status.boot_id.clone(),
+                power_off: Box::new(power_off),
+            };
+            match post.deliver(TELL_LIMIT).await {
+                Ok(pass) => {
+                    for line in pass.told {
+                        self.reporter.line(&format!("told {line}"));
+                    }
+                    for line in pass.failed {
+                        self.reporter.line(&line);
+                    }
+                }
+                Err(error) => self.reporter.line(&format!("failed to tell the result: {error}")),
+            }
+        }
+        if outbox.waiting().is_ok_and(|waiting| !waiting.is_empty()) && !send_later() {
+            self.reporter
+                .line("what is left to tell is told at the next boot, if that comes to nothing else");
+        }
+    }
+
+    /// A host that is not healthy must not serve.
+    fn stop_services(&mut self) {
+        for service in services() {
+            let stopped = Command::new("systemctl").args(["stop", "--", &service]).status();
+            if !stopped.is_ok_and(|status| status.success()) {
+                self.reporter.line(&format!("failed to stop {service}"));
+            }
+        }
+    }
+
+    fn console_line(&self) -> String {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let name = |part: &Option<String>| part.clone().unwrap_or_else(|| "?".into());
+        let what = format!("{}/{}", name(&self.status.environment), name(&self.status.role));
+        match &self.status.error {
+            None if self.status.state == State::Rebooting => {
+                format!("bootstrap-agent: {what} reboots after {seconds:.1} s, and goes on after that")
+            }
+            None if self.status.cached.is_some() => format!(
+                "bootstrap-agent: {what} is up after {seconds:.1} s with the last good values, of {}: the network is away",
+                self.status.cached.as_deref().unwrap_or("?")
+            ),
+            None => format!(
+                "bootstrap-agent: {what} is up after {seconds:.1} s ({} AWS requests, {} metadata requests)",
+                self.status.requests.aws, self.status.requests.metadata
+            ),
+            Some(failure) => format!(
+                "bootstrap-agent: {what} failed at {} after {seconds:.1} s: {}",
+                failure.step,
+                failure.message.replace('\n', " ")
+            ),
+        }
+    }
+}

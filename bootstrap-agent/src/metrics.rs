@@ -1,0 +1,92 @@
+//! What a boot came to, for those who collect metrics: a text file in the `OpenMetrics` format, as the textfile collector of
+//! node exporters reads it.
+
+use std::fmt::Write;
+
+use crate::status::{State, Status};
+
+/// The text for a run that ended. `seconds` is how long it took, `untold` how many wait for its result.
+pub fn text(status: &Status, seconds: f64, untold: usize) -> String {
+    let part = |part: &Option<String>| escaped(part.as_deref().unwrap_or_default());
+    let labels = format!("environment=\"{}\",role=\"{}\"", part(&status.environment), part(&status.role));
+    let mut text = String::new();
+    let mut gauge = |name: &str, help: &str, samples: &[(String, String)]| {
+        let _ = writeln!(text, "# TYPE bootstrap_agent_{name} gauge\n# HELP bootstrap_agent_{name} {help}");
+        for (labels, value) in samples {
+            let _ = writeln!(text, "bootstrap_agent_{name}{{{labels}}} {value}");
+        }
+    };
+    let bit = |is: bool| u8::from(is).to_string();
+    gauge("up", "Whether the last run went well.", &[(labels.clone(), bit(status.state == State::Done))]);
+    gauge(
+        "cached",
+        "Whether it used its last good values.",
+        &[(labels.clone(), bit(status.cached.is_some()))],
+    );
+    gauge("run_seconds", "How long the last run took.", &[(labels.clone(), format!("{seconds:.3}"))]);
+    let step = |step: &crate::status::Step| {
+        let seconds = format!("{}.{:03}", step.milliseconds / 1000, step.milliseconds % 1000);
+        (format!("{labels},step=\"{}\"", escaped(&step.name)), seconds)
+    };
+    let steps: Vec<_> = status.steps.iter().map(step).collect();
+    gauge("step_seconds", "How long each of its steps took.", &steps);
+    let requests = [("aws", status.requests.aws), ("metadata", status.requests.metadata)];
+    let requests = requests.map(|(to, count)| (format!("{labels},to=\"{to}\""), count.to_string()));
+    gauge("requests", "How many requests it made.", &requests);
+    gauge("untold", "How many have not been told what it came to.", &[(labels.clone(), untold.to_string())]);
+    text + "# EOF\n"
+}
+
+/// As it is in the value of a label.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{Requests, Step, VERSION};
+
+    #[test]
+    fn a_run_is_told_in_numbers() {
+        let status = Status {
+            version: VERSION,
+            state: State::Done,
+            agent: "0.1.0".into(),
+            boot_id: "b".into(),
+            instance_id: None,
+            environment: Some("prod".into()),
+            role: Some("we\"b".into()),
+            config_digest: None,
+            started: String::new(),
+            finished: None,
+            steps: vec![Step { name: "fetch".into(), milliseconds: 1012 }],
+            fetched: Vec::new(),
+            requests: Requests { aws: 2, metadata: 5 },
+            cached: None,
+            error: None,
+        };
+        insta::assert_snapshot!(text(&status, 2.5, 1), @r#"
+        # TYPE bootstrap_agent_up gauge
+        # HELP bootstrap_agent_up Whether the last run went well.
+        bootstrap_agent_up{environment="prod",role="we\"b"} 1
+        # TYPE bootstrap_agent_cached gauge
+        # HELP bootstrap_agent_cached Whether it used its last good values.
+        bootstrap_agent_cached{environment="prod",role="we\"b"} 0
+        # TYPE bootstrap_agent_run_seconds gauge
+        # HELP bootstrap_agent_run_seconds How long the last run took.
+        bootstrap_agent_run_seconds{environment="prod",role="we\"b"} 2.500
+        # TYPE bootstrap_agent_step_seconds gauge
+        # HELP bootstrap_agent_step_seconds How long each of its steps took.
+        bootstrap_agent_step_seconds{environment="prod",role="we\"b",step="fetch"} 1.012
+        # TYPE bootstrap_agent_requests gauge
+        # HELP bootstrap_agent_requests How many requests it made.
+        bootstrap_agent_requests{environment="prod",role="we\"b",to="aws"} 2
+        bootstrap_agent_requests{environment="prod",role="we\"b",to="metadata"} 5
+        # TYPE bootstrap_agent_untold gauge
+        # HELP bootstrap_agent_untold How many have not been told what it came to.
+        bootstrap_agent_untold{environment="prod",role="we\"b"} 1
+        # EOF
+        "#);
+    }
+}

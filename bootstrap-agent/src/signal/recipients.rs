@@ -1,0 +1,146 @@
+//! What each recipient is told, in its own words, and which refusals mean that there is nothing to tell.
+
+use super::message::{Message, Outcome, Recipient};
+use super::query::{AUTO_SCALING, CLOUDFORMATION, CallError, EC2, Query, element};
+use crate::source::instance::Metadata;
+
+/// The longest value that a tag can have (EC2 user guide, tag restrictions).
+const LONGEST_TAG: usize = 256;
+
+/// Where a recipient's message goes to.
+pub(super) struct Way<'a> {
+    pub(super) query: &'a Query,
+    pub(super) metadata: &'a Metadata,
+    pub(super) instance_id: &'a str,
+}
+
+impl Way<'_> {
+    /// Tells a recipient, and returns what it made of it.
+    pub(super) async fn tell(&self, message: &Message) -> Result<String, CallError> {
+        let is_up = message.result == Outcome::Up;
+        match &message.to {
+            Recipient::AutoScaling { hook, group, .. } => {
+                let result = if is_up { "CONTINUE" } else { "ABANDON" };
+                let group = self.group(group.as_deref()).await?;
+                let parameters = [
+                    ("AutoScalingGroupName", group.as_str()),
+                    ("LifecycleHookName", hook),
+                    ("InstanceId", self.instance_id),
+                    ("LifecycleActionResult", result),
+                ];
+                let told = self.query.call(AUTO_SCALING, "CompleteLifecycleAction", &parameters).await;
+                or_nothing_to_tell(told, "No active Lifecycle Action", result)
+            }
+            Recipient::InstanceHealth => {
+                let parameters = [("InstanceId", self.instance_id), ("HealthStatus", "Unhealthy")];
+                let told = self.query.call(AUTO_SCALING, "SetInstanceHealth", &parameters).await;
+                // An instance whose launch was abandoned, or that no group has, has no health.
+                or_nothing_to_tell(told, "No managed instance found", "Unhealthy")
+            }
+            Recipient::Cloudformation { stack, resource } => {
+                let result = if is_up { "SUCCESS" } else { "FAILURE" };
+                let stack = self.named_or_tagged(stack.as_deref(), "aws:cloudformation:stack-name").await?;
+                let resource =
+                    self.named_or_tagged(resource.as_deref(), "aws:cloudformation:logical-id").await?;
+                let parameters = [
+                    ("StackName", stack.as_str()),
+                    ("LogicalResourceId", resource.as_str()),
+                    ("UniqueId", self.instance_id),
+                    ("Status", result),
+                ];
+                let told = self.query.call(CLOUDFORMATION, "SignalResource", &parameters).await;
+                or_nothing_to_tell(told, "cannot be signaled", result)
+            }
+            Recipient::Tag { key } => {
+                let value = tag_value(&message.result);
+                let parameters =
+                    [("ResourceId.1", self.instance_id), ("Tag.1.Key", key), ("Tag.1.Value", value.as_str())];
+                self.query.call(EC2, "CreateTags", &parameters).await.map(|_| value)
+            }
+            // Who sends does that: it is the last thing there is to do.
+            Recipient::PowerOff => Ok("poweroff".into()),
+        }
+    }
+
+    /// Tells a hook that the host still works. That there is no action to keep alive is fine.
+    pub(super) async fn heartbeat(&self, hook: &str, group: Option<&str>) -> Result<(), CallError> {
+        let group = self.group(group).await?;
+        let parameters = [
+            ("AutoScalingGroupName", group.as_str()),
+            ("LifecycleHookName", hook),
+            ("InstanceId", self.instance_id),
+        ];
+        let told = self.query.call(AUTO_SCALING, "RecordLifecycleActionHeartbeat", &parameters).await;
+        or_nothing_to_tell(told, "No active Lifecycle Action", "").map(drop)
+    }
+
+    /// The Auto Scaling group: the one that is named, that of the instance's tags, or what the service says.
+    async fn group(&self, named: Option<&str>) -> Result<String, CallError> {
+        if let Ok(group) = self.named_or_tagged(named, "aws:autoscaling:groupName").await {
+            return Ok(group);
+        }
+        let parameters = [("InstanceIds.member.1", self.instance_id)];
+        let answer = self.query.call(AUTO_SCALING, "DescribeAutoScalingInstances", &parameters).await?;
+        element(&answer, "AutoScalingGroupName").ok_or_else(|| CallError::Refused {
+            code: "NoGroup".into(),
+            message: format!("no Auto Scaling group has {}", self.instance_id),
+            may_pass: false,
+            wait: None,
+        })
+    }
+
+    async fn named_or_tagged(&self, named: Option<&str>, key: &str) -> Result<String, CallError> {
+        if let Some(named) = named {
+            return Ok(named.to_owned());
+        }
+        let tag = self.metadata.tag(key).await;
+        let tag = tag.map_err(|error| CallError::Failed(crate::boot::error::chain(&error)))?;
+        tag.ok_or_else(|| CallError::Refused {
+            code: "NoTag".into(),
+            message: format!(
+                "the instance metadata service tells no tag `{key}`; name it in the user-data, or set \
+                 `InstanceMetadataTags` to `enabled`"
+            ),
+            may_pass: false,
+            wait: None,
+        })
+    }
+}
+
+/// A refusal that says there is nobody who waits for the message is as good as an answer.
+fn or_nothing_to_tell(
+    told: Result<String, CallError>,
+    nobody_waits: &str,
+    word: &str,
+) -> Result<String, CallError> {
+    match told {
+        Ok(_) => Ok(word.into()),
+        Err(CallError::Refused { code, message, .. })
+            if code == "ValidationError" && message.contains(nobody_waits) =>
+        {
+            Ok(format!("nobody waits for it: {message}"))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn tag_value(result: &Outcome) -> String {
+    match result {
+        Outcome::Up => "up".into(),
+        // A run that was cut off was not at a step but after one.
+        Outcome::Failed { step } if step.starts_with("after ") => format!("failed {step}"),
+        Outcome::Failed { step } => format!("failed at {step}").chars().take(LONGEST_TAG).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_says_the_step() {
+        assert_eq!(tag_value(&Outcome::Up), "up");
+        assert_eq!(tag_value(&Outcome::Failed { step: "fetch".into() }), "failed at fetch");
+        assert_eq!(tag_value(&Outcome::Failed { step: "after fetch".into() }), "failed after fetch");
+    }
+}

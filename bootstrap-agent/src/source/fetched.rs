@@ -1,0 +1,202 @@
+//! Carries out a plan of calls.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use serde::{Deserialize, Serialize};
+
+use super::aws::Account;
+use super::parameters::{self, Parameter};
+use super::plan::{FetchPlan, SecretId};
+use super::secrets::{self, SecretValue};
+use crate::values::FetchError;
+
+/// How many calls are under way at once: enough to hide their latency, few enough to spare the quotas.
+const AT_ONCE: usize = 8;
+
+/// What was fetched.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub struct Fetched {
+    /// Parameters, by full name, or by the name that they were asked for with.
+    pub parameters: BTreeMap<String, Parameter>,
+    /// Secrets.
+    #[serde(with = "pairs")]
+    pub secrets: BTreeMap<SecretId, SecretValue>,
+    /// How many calls it took.
+    pub calls: u32,
+}
+
+/// A map as JSON has none: by more than a name.
+mod pairs {
+    use super::{BTreeMap, Deserialize, SecretId, SecretValue, Serialize};
+
+    pub(super) fn serialize<S: serde::Serializer>(
+        secrets: &BTreeMap<SecretId, SecretValue>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        secrets.iter().collect::<Vec<_>>().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<SecretId, SecretValue>, D::Error> {
+        Ok(Vec::deserialize(deserializer)?.into_iter().collect())
+    }
+}
+
+enum Call<'a> {
+    Path(&'a str),
+    Names(&'a [String]),
+    Secret(&'a SecretId),
+}
+
+enum Answer {
+    Parameters(Vec<(String, Parameter)>),
+    Secret(SecretId, SecretValue),
+}
+
+/// Makes the calls.
+///
+/// # Errors
+/// The first value that could not be had.
+pub async fn fetch(plan: &FetchPlan, account: &Account) -> Result<Fetched, FetchError> {
+    let mut fetched = Fetched::default();
+    if plan.is_empty() {
+        return Ok(fetched);
+    }
+    let (ssm, manager) = (parameters::client(account), secrets::client(account));
+    let calls = AtomicU32::new(0);
+    let paths = plan.paths.iter().map(|path| Call::Path(path));
+    let names = plan.names.iter().map(|names| Call::Names(names));
+    let all: Vec<Call<'_>> = paths.chain(names).chain(plan.secrets.iter().map(Call::Secret)).collect();
+    let make = async |call: Call<'_>| match call {
+        Call::Path(path) => parameters::below(&ssm, path, &calls).await.map(Answer::Parameters),
+        Call::Names(names) => parameters::named(&ssm, names, &calls).await.map(Answer::Parameters),
+        Call::Secret(id) => {
+            secrets::fetch(&manager, id, &calls).await.map(|value| Answer::Secret(id.clone(), value))
+        }
+    };
+    let answers: Vec<Answer> = stream::iter(all).map(make).buffer_unordered(AT_ONCE).try_collect().await?;
+    for answer in answers {
+        match answer {
+            Answer::Parameters(parameters) => fetched.parameters.extend(parameters),
+            Answer::Secret(id, value) => drop(fetched.secrets.insert(id, value)),
+        }
+    }
+    fetched.calls = calls.load(Ordering::Relaxed);
+    Ok(fetched)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+    use crate::signal::post::tests::{Service, account};
+    use crate::source::parameters::Kind;
+    use crate::source::secrets::Content;
+
+    fn names(names: &[&str]) -> FetchPlan {
+        FetchPlan { names: vec![names.iter().map(ToString::to_string).collect()], ..FetchPlan::default() }
+    }
+
+    fn secret(id: &str) -> FetchPlan {
+        let id = SecretId { id: id.into(), stage: Some("AWSPREVIOUS".into()), version: None };
+        FetchPlan { secrets: vec![id], ..FetchPlan::default() }
+    }
+
+    async fn fetched(plan: &FetchPlan, answers: Vec<(u16, Json)>) -> (Service, Result<Fetched, FetchError>) {
+        let service =
+            Service::new(answers.into_iter().map(|(status, body)| (status, body.to_string())).collect())
+                .await;
+        let fetched = fetch(plan, &account(&service.url)).await;
+        (service, fetched)
+    }
+
+    fn parameter(name: &str, value: &str) -> Json {
+        json!({ "Name": name, "Type": "SecureString", "Value": value, "Version": 4 })
+    }
+
+    #[tokio::test]
+    async fn a_path_is_read_page_by_page() {
+        let plan = FetchPlan { paths: vec!["/a/".into()], ..FetchPlan::default() };
+        let pages = vec![
+            (200, json!({ "Parameters": [parameter("/a/x", "1")], "NextToken": "more" })),
+            (200, json!({ "Parameters": [parameter("/a/y", "2")] })),
+        ];
+        let (service, fetched) = fetched(&plan, pages).await;
+        let fetched = fetched.expect("both pages");
+        assert_eq!(fetched.parameters.keys().collect::<Vec<_>>(), ["/a/x", "/a/y"]);
+        assert_eq!((fetched.parameters["/a/x"].kind, fetched.parameters["/a/x"].version), (Kind::Secret, 4));
+        assert_eq!(fetched.calls, 2);
+        assert!(service.asked()[1].body.contains(r#""NextToken":"more""#));
+        assert_eq!(service.asked()[0].headers["x-amz-target"], "AmazonSSM.GetParametersByPath");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_not_there_is_a_failure_within_an_answer_that_is_good() {
+        let answer = json!({ "Parameters": [parameter("/a/x", "1")], "InvalidParameters": ["/a/y"] });
+        let (_, result) = fetched(&names(&["/a/x", "/a/y"]), vec![(200, answer)]).await;
+        let error = result.err().expect("one is missing");
+        assert_eq!(error.to_string(), "failed to fetch the parameters `/a/y`: there is none of this name");
+        let (_, result) = fetched(&names(&["/a/x"]), vec![(200, json!({ "Parameters": [] }))]).await;
+        assert!(result.is_err(), "nor may it be passed over in silence");
+    }
+
+    #[tokio::test]
+    async fn throttling_is_waited_for_whatever_its_status() {
+        let throttled = json!({ "__type": "ThrottlingException", "message": "Rate exceeded" });
+        let answer = json!({ "Parameters": [parameter("/a/x", "1")] });
+        let (service, result) = fetched(&names(&["/a/x"]), vec![(400, throttled), (200, answer)]).await;
+        assert_eq!(result.expect("the second try").parameters["/a/x"].value, "1");
+        assert_eq!(service.asked().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_told_from_somebody_who_says_no() {
+        let (_, denied) =
+            fetched(&secret("db"), vec![(400, json!({ "__type": "AccessDeniedException" }))]).await;
+        assert!(!denied.err().expect("denied").is_offline);
+        let service = Service::new(vec![]).await;
+        let nobody = Account { endpoint_url: Some("http://127.0.0.1:1".into()), ..account(&service.url) };
+        let manager = aws_sdk_secretsmanager::Client::from_conf(
+            secrets::client(&nobody)
+                .config()
+                .to_builder()
+                .retry_config(aws_smithy_types::retry::RetryConfig::disabled())
+                .build(),
+        );
+        let id = SecretId { id: "db".into(), stage: None, version: None };
+        let error = secrets::fetch(&manager, &id, &AtomicU32::new(0)).await.err().expect("nobody");
+        assert!(error.is_offline, "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_version_of_a_secret_may_be_bytes() {
+        let answer = json!({ "Name": "cert", "VersionId": "v1", "SecretBinary": "AP8=" });
+        let (service, result) = fetched(&secret("cert"), vec![(200, answer)]).await;
+        let value = result.expect("there").secrets.into_values().next().expect("one");
+        assert!(value.content == Content::Binary(vec![0, 255]) && value.version == "v1");
+        assert!(service.asked()[0].body.contains(r#""VersionStage":"AWSPREVIOUS""#));
+        let (_, result) = fetched(&secret("cert"), vec![(200, json!({ "Name": "cert" }))]).await;
+        assert_eq!(
+            result.err().expect("nothing").to_string(),
+            "failed to fetch the secret `cert`: it has no value"
+        );
+    }
+
+    #[tokio::test]
+    async fn who_may_not_is_told_what_to_allow() {
+        let denied = json!({ "__type": "AccessDeniedException", "Message": "no" });
+        let (_, result) = fetched(&secret("db"), vec![(400, denied.clone())]).await;
+        let error = result.err().expect("denied");
+        assert_eq!(error.to_string(), "failed to fetch the secret `db`: AccessDeniedException: no");
+        assert!(error.help.is_some_and(|help| help.contains("secretsmanager:GetSecretValue")));
+        let (_, result) = fetched(&names(&["/a"]), vec![(400, denied)]).await;
+        assert!(
+            result.err().and_then(|error| error.help).is_some_and(|help| help.contains("ssm:GetParameters`"))
+        );
+    }
+}
