@@ -40,7 +40,7 @@ fn image_tags_and_packed_user_data_are_one_configuration() -> Outcome {
     let packed = Command::new("sh").args(["-ec", "gzip < \"$1\" | base64", "sh"]).arg(&path).output()?;
     let packed = String::from_utf8(packed.stdout)?;
     cloud.metadata.change(|instance| {
-        instance.user_data = Some(packed);
+        instance.user_data = Some(packed.clone());
         instance.tags.insert("Stage".into(), "prod".into());
     });
     let layer = format!(
@@ -84,7 +84,7 @@ fn an_image_that_trusts_keys_believes_only_what_they_signed() -> Outcome {
         (older, "failed", "the user-data has the version 1, and 2 was seen already"),
     ];
     for (user_data, state, reason) in cases {
-        cloud.metadata.change(|instance| instance.user_data = Some(user_data));
+        cloud.metadata.change(|instance| instance.user_data = Some(user_data.clone()));
         let host = cloud.boot(disk)?;
         let status = status_of(&host)?;
         assert_eq!(status["state"], state, "{status:#}");

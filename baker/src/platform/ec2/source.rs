@@ -38,7 +38,7 @@ impl Ec2 {
         };
         let shown = id.as_ref().map_or_else(|| described(source), |id| format!("the AMI `{id}`"));
         let image = if let Some(id) = &id {
-            self.images(&[id.clone()], &[], None).await
+            self.images(std::slice::from_ref(id), &[], None).await
         } else {
             let mut filters = vec![
                 Filter::builder().name("state").values("available").build(),

@@ -72,9 +72,9 @@ impl Ec2 {
     /// # Errors
     /// When AWS does not tell.
     pub async fn leftovers(&self, run: Option<&str>) -> Result<Vec<Leftover>, Failure> {
-        let temporary = tags::tagged(tags::TEMPORARY, &[]);
-        let of_run = run.map_or_else(|| tags::tagged(tags::RUN, &[]), |run| tags::tagged(tags::RUN, &[run]));
-        let filters = Some(vec![temporary, of_run]);
+        let mut filters = vec![tags::tagged(tags::TEMPORARY, &[])];
+        filters.extend(run.map(|run| tags::tagged(tags::RUN, &[run])));
+        let filters = Some(filters);
         let about = format!("what bakes made in {}", self.region);
         let alive = Filter::builder()
             .name("instance-state-name")
@@ -101,14 +101,22 @@ impl Ec2 {
         let mut found = Vec::new();
         let mut add = |kind, id: Option<&str>, tags: &[Tag]| {
             let Some(id) = id else { return };
-            let tag = |key| tags::value(tags, key).unwrap_or_default().to_owned();
+            // Whatever a filter let through: only what says that it is of a bake, and only for it, may go.
+            let (Some(of), Some(expires)) =
+                (tags::value(tags, tags::RUN), tags::value(tags, tags::TEMPORARY))
+            else {
+                return;
+            };
+            if run.is_some_and(|run| run != of) {
+                return;
+            }
             found.push(Leftover {
                 kind,
                 id: id.to_owned(),
                 region: self.region.clone(),
-                run: tag(tags::RUN),
-                owner: tag(tags::OWNER),
-                expires: tag(tags::TEMPORARY),
+                run: of.to_owned(),
+                owner: tags::value(tags, tags::OWNER).unwrap_or_default().to_owned(),
+                expires: expires.to_owned(),
             });
         };
         for instance in instances.iter().flat_map(aws_sdk_ec2::types::Reservation::instances) {
