@@ -1,5 +1,5 @@
 //! The same bake on EC2 by Packer and by baker, in the test cloud: which calls they make, how long it takes, and what is
-//! left. Prints `docs/packer-comparison.md`.
+//! left. Prints `docs/packer-comparison.md`. Whatever baker `make build` made is run, if it bakes on EC2.
 
 use std::error::Error;
 use std::fs;
@@ -178,7 +178,7 @@ Packer has one `shell` provisioner, which writes the file with sudo, and default
 which address to admit and which to connect to, since there is nobody in the test cloud to ask for one's public address.
 
 baker does more: it looks at what could go wrong before it begins, plans again to see that nothing is left to change, searches the disk for keys, and boots the
-AMI and checks it there before it is done. Its second instance takes as long as the first.
+AMI and checks it there before it is done. What is not waiting depends on the machine.
 
 ",
         TIMES.running.as_secs(),
