@@ -377,6 +377,7 @@ impl Platform for Ec2 {
         wanted.insert("Name".into(), name.clone());
         let tags = prepared.checked.tags.with(wanted);
         let snapshot = self.snapshot_of(&running.volume, run.ledger.run(), &tags).await?;
+        self.begin_to_end(&running.id).await;
         let (source, volume) = (&prepared.source, &prepared.settings.volume);
         let id = self.register(name, &order.image.description, source, &snapshot, volume, &tags).await?;
         let shown = format!("{id} ({name}) of {snapshot}, {} packages", packages.len());

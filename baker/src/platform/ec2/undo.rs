@@ -190,6 +190,16 @@ impl Ec2 {
         left
     }
 
+    /// Has an instance end that is not needed any more, while the bake goes on. Undoing makes sure that it did.
+    pub(super) async fn begin_to_end(&self, id: &str) {
+        let about = format!("`{id}` in {}", self.region);
+        let request = self.ec2.terminate_instances().instance_ids(id);
+        if call("ec2:TerminateInstances", &about, request.send()).await.is_ok() {
+            // It may be gone, and so not be seen, when everything is undone.
+            self.memory.made.borrow_mut().remove(id);
+        }
+    }
+
     /// Ends instances, and waits until they are: their volumes go with them, and their security groups only then can.
     async fn end(&self, instances: &[&Leftover]) -> Result<(), Failure> {
         if instances.is_empty() {
