@@ -104,7 +104,13 @@ impl Manager for Apt {
             arguments.extend(change_held(linux.packages()?, packages));
             arguments.push("--".into());
             arguments.extend(packages.iter().cloned());
-            apt_get(linux, &arguments, output)
+            apt_get(linux, &arguments, output)?;
+            // What a transaction was cut off with while it was removed, apt only removes at first.
+            let now = dpkg::packages(&status(linux)?);
+            if purge && packages.iter().any(|name| now.residual.contains(name)) {
+                apt_get(linux, &arguments, output)?;
+            }
+            Ok(())
         })
     }
 
