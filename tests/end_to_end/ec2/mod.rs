@@ -5,6 +5,7 @@ mod crash;
 mod credentials;
 mod faults;
 mod policy;
+mod web;
 
 use std::fs;
 use std::io;
