@@ -1,10 +1,12 @@
 //! User-data as launch templates have it: text, or gzip where 16 KB are not enough, or base64 of either where a tool
-//! has encoded once too often.
+//! has encoded once too often, or a message of several parts of which one is this agent's.
 
 use std::io::Read;
 
 use aws_smithy_types::base64;
 use flate2::read::MultiGzDecoder;
+
+use super::multipart::own_part;
 
 /// Far more than user-data that is 16 KB when packed should ever be.
 const LONGEST: u64 = 1024 * 1024;
@@ -17,11 +19,13 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// When it is gzip and damaged, or unreasonably long.
 pub fn decode(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
     let bytes = of_base64(&bytes).unwrap_or(bytes);
-    if !bytes.starts_with(&GZIP) {
-        return Ok(bytes);
-    }
+    let text = if bytes.starts_with(&GZIP) { unpacked(&bytes)? } else { bytes };
+    Ok(own_part(&text).unwrap_or(text))
+}
+
+fn unpacked(bytes: &[u8]) -> Result<Vec<u8>, String> {
     let mut text = Vec::new();
-    let mut unpacked = MultiGzDecoder::new(bytes.as_slice()).take(LONGEST + 1);
+    let mut unpacked = MultiGzDecoder::new(bytes).take(LONGEST + 1);
     unpacked.read_to_end(&mut text).map_err(|error| format!("it is gzip and cannot be unpacked: {error}"))?;
     if text.len() as u64 > LONGEST {
         return Err(format!("it is gzip of more than {LONGEST} bytes"));

@@ -21,6 +21,7 @@ use crate::source::declared::{ParameterSource, SecretSource};
 
 pub mod encoded;
 pub mod layers;
+mod multipart;
 pub mod signed;
 
 /// The user-data, with the environment and the role in their places.
