@@ -54,6 +54,14 @@ fn a_reboot_without_metadata_serves_as_well() -> Outcome {
     fs::write(folder.join("sooner.conf"), sooner)?;
     cloud.metadata.answer_early(&[503; 1000]);
     let host = cloud.boot(disk)?;
+    // Waits for the unit's run, if it goes on, and reads nothing itself.
+    host.output(&[
+        "timeout",
+        "60",
+        "sh",
+        "-c",
+        "until grep -q '\"finished\": \"' /var/lib/bootstrap-agent/status.json; do sleep 0.1; done",
+    ])?;
     let status = host.run(&[crate::boot::AGENT, "status", "--format", "json"])?;
     let status: serde_json::Value = serde_json::from_slice(&status.stdout)?;
     assert_eq!(status["state"], "done", "{status:#}");

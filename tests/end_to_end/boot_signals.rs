@@ -171,6 +171,8 @@ fn a_host_that_is_held_is_told_on_and_powered_off_when_its_time_is_over() -> Out
     assert_eq!(front.results()[0], "CreateTags failed at fetch", "the tag is told at once");
     assert!(eventually(30, || front.results().contains(&"CompleteLifecycleAction ABANDON".into())));
     let leader = format!("/proc/{}", host.leader());
-    assert!(eventually(30, || !std::path::Path::new(&leader).exists()), "the power is off");
+    let is_off = eventually(30, || !std::path::Path::new(&leader).exists());
+    let journal = || host.output(&["journalctl", "--unit=bootstrap-agent-outbox", "--no-pager"]);
+    assert!(is_off, "the power is off: {journal:?}", journal = journal());
     Ok(())
 }

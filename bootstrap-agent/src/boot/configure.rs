@@ -90,7 +90,8 @@ impl<W: Write> Boot<'_, W> {
     /// What was good last, where the network is away.
     pub(super) fn last_good(&mut self, error: BootError) -> Result<&Cached, BootError> {
         match Vault::below(Path::new("/")).open() {
-            Ok(cached) => {
+            Ok(mut cached) => {
+                cached.fetched.calls = 0;
                 self.reporter.line(&format!(
                     "{}; the last good values, of {}, are used",
                     error.message,

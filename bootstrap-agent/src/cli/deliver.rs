@@ -23,13 +23,17 @@ const METADATA_PATIENCE: Duration = Duration::from_secs(30);
 /// Systemd runs this after a boot whose result could not be told at once, and after one that failed and is
 /// held for diagnosis. It ends when nobody is left to be told.
 #[derive(Debug, clap::Args)]
-pub(super) struct Deliver {}
+pub(super) struct Deliver {
+    /// The boot, as the kernel or systemd numbers it; the one that the kernel tells if left out
+    #[arg(long, value_name = "ID")]
+    boot_id: Option<String>,
+}
 
 impl Deliver {
     pub(super) fn run(self, world: &World) -> u8 {
-        let Self {} = self;
         keep_memory_private();
-        match deliver(world) {
+        let boot_id = self.boot_id.map_or_else(boot_id, |id| dashed(&id));
+        match deliver(world, boot_id) {
             Ok(()) => DONE,
             Err(error) => {
                 complain(&format!("error: failed to tell the result of the boot: {error}"));
@@ -39,7 +43,16 @@ impl Deliver {
     }
 }
 
-fn deliver(world: &World) -> io::Result<()> {
+/// As the kernel writes it: systemd leaves the dashes out.
+fn dashed(id: &str) -> String {
+    let digits: String = id.chars().filter(|digit| *digit != '-').collect();
+    match [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| digits.get(part)) {
+        [Some(a), Some(b), Some(c), Some(d), Some(e)] if digits.len() == 32 => format!("{a}-{b}-{c}-{d}-{e}"),
+        _ => id.to_owned(),
+    }
+}
+
+fn deliver(world: &World, boot_id: String) -> io::Result<()> {
     // A run that is under way may come to something else.
     if let Turn::Theirs(run) = Locks::take(Path::new("/"))? {
         run.until_ended()?;
@@ -50,11 +63,24 @@ fn deliver(world: &World) -> io::Result<()> {
         role: InstanceRole::new(Arc::clone(&metadata)),
         metadata,
         proxies: world.proxies.clone(),
-        boot_id: boot_id(),
+        boot_id,
         // That it is time is written down; `power-off` has the power to do it.
         power_off: Box::new(|| Ok(())),
     };
     let mut reporter = Reporter::new(Format::Human, io::stdout());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(post.deliver_all(|line| reporter.line(line)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_is_the_same_however_it_is_written() {
+        let kernel = "23237994-d71b-47af-b372-b3bd298396e9";
+        assert_eq!(dashed("23237994d71b47afb372b3bd298396e9"), kernel);
+        assert_eq!(dashed(kernel), kernel);
+        assert_eq!(dashed("b"), "b");
+    }
 }
