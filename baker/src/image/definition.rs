@@ -360,7 +360,7 @@ max_age: 7d
         let builder = |builder: &str| problems_of(&format!("{SOURCE}builder: {{ ec2: {{ {builder} }} }}\n"));
         insta::assert_snapshot!(builder("ssh: { proxy_jump: a, proxy_command: b }"), @"2:10: `ssh` has `proxy_jump` or `proxy_command`, not both");
         insta::assert_snapshot!(builder("volume: { encrypted: false, kms_key: alias/x }"), @"2:10: a volume with a `kms_key` is encrypted; leave out `encrypted: false`");
-        insta::assert_snapshot!(builder("instance_type: t3.small"), @"2:18: unknown field `instance_type`; did you mean `instance_types`? valid are `instance_types`, `subnet`, `security_groups`, `instance_profile`, `public_address`, `volume`, `ssh`, `tags` and `time_limit`");
+        insta::assert_snapshot!(builder("instance_type: t3.small"), @"2:19: unknown field `instance_type`; did you mean `instance_types`? valid are `instance_types`, `subnet`, `security_groups`, `instance_profile`, `public_address`, `volume`, `ssh`, `tags` and `time_limit`");
     }
 
     #[test]
