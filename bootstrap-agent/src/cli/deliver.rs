@@ -46,10 +46,9 @@ impl Deliver {
 /// As the kernel writes it: systemd leaves the dashes out.
 fn dashed(id: &str) -> String {
     let digits: String = id.chars().filter(|digit| *digit != '-').collect();
-    match [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| digits.get(part)) {
-        [Some(a), Some(b), Some(c), Some(d), Some(e)] if digits.len() == 32 => format!("{a}-{b}-{c}-{d}-{e}"),
-        _ => id.to_owned(),
-    }
+    let parts: Vec<&str> =
+        [0..8, 8..12, 12..16, 16..20, 20..32].into_iter().filter_map(|part| digits.get(part)).collect();
+    if digits.len() == 32 && parts.len() == 5 { parts.join("-") } else { id.to_owned() }
 }
 
 fn deliver(world: &World, boot_id: String) -> io::Result<()> {
