@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_sdk_ec2::operation::create_snapshot::CreateSnapshotOutput;
 use aws_sdk_ec2::operation::register_image::RegisterImageOutput;
 use aws_sdk_ec2::types::{
-    ArchitectureValues, BlockDeviceMapping, BootModeValues, EbsBlockDevice, Filter, ImageState,
+    ArchitectureValues, BlockDeviceMapping, BootModeValues, EbsBlockDevice, Filter, Image, ImageState,
     ImdsSupportValues, InstanceStateName, ResourceType, Snapshot, SnapshotState, VolumeType,
 };
 
@@ -176,10 +176,12 @@ impl Ec2 {
             // The first answer may have been lost: it is ours if it has the snapshot.
             Err(error) if error.is("InvalidAMIName.Duplicate") => {
                 let named = Filter::builder().name("name").values(name).build();
-                let of_snapshot =
-                    Filter::builder().name("block-device-mapping.snapshot-id").values(snapshot).build();
-                let images = self.images(&[], &[named, of_snapshot], Some("self")).await?;
-                let id = images.first().and_then(|image| image.image_id()).map(str::to_owned);
+                let images = self.images(&[], &[named], Some("self")).await?;
+                let is_of_snapshot = |image: &&Image| {
+                    let devices = image.block_device_mappings().iter();
+                    devices.filter_map(|device| device.ebs()?.snapshot_id()).any(|id| id == snapshot)
+                };
+                let id = images.iter().find(is_of_snapshot).and_then(Image::image_id).map(str::to_owned);
                 id.ok_or_else(|| {
                     Failure::from(error).help("give it another name with `publish: { ec2: { name: ... } }`")
                 })?

@@ -93,6 +93,10 @@ impl Ec2 {
             .resources(&ami.snapshot)
             .tags(Tag::builder().key(tags::TEMPORARY).build());
         if let Err(error) = call("ec2:DeleteTags", &about, request.send()).await {
+            if !error.is_unknown() {
+                // It still has the tag, so it goes with everything else.
+                self.memory.kept.borrow_mut().retain(|id| *id != ami.id && *id != ami.snapshot);
+            }
             return Err(self.explained(error).await);
         }
         // Whoever looks next, in another process, has to see that.

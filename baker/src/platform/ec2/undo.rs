@@ -145,7 +145,14 @@ impl Ec2 {
         let mut seen = BTreeSet::new();
         let mut looked_twice = false;
         let left = loop {
-            let found = self.leftovers(Some(run)).await?;
+            let found = match self.leftovers(Some(run)).await {
+                Ok(found) => found,
+                // One answer that went wrong is no reason to leave everything.
+                Err(_) => {
+                    tokio::time::sleep(SECOND_LOOK).await;
+                    self.leftovers(Some(run)).await?
+                }
+            };
             seen.extend(found.iter().map(|one| one.id.clone()));
             if found.is_empty() {
                 if looked_twice || self.has_seen_all(&seen) {

@@ -2,7 +2,8 @@
 //!
 //! The server, its keys and its configuration are in `/run`, so nothing of it can be in an image, and recipes may
 //! do to the image's own server what they like. The time limit ends the instance when baker did
-//! not.
+//! not. A firewall that the image brings has been loaded by then, and gets an exception for the server, which is gone
+//! with the boot.
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ pub(super) fn cloud_config(
     boots: bool,
 ) -> String {
     let script = format!(
-        r"set -eu; umask 077
+        r#"set -eu; umask 077
 {no_boot}
 systemd-run --quiet --no-block --unit=baker-time-limit sh -c 'sleep {seconds}; systemctl poweroff'
 mkdir -p /run/baker/ssh
@@ -47,8 +48,12 @@ PrintLastLog no
 AllowTcpForwarding no
 X11Forwarding no
 END
+if command -v nft >/dev/null; then nft list chains | awk -v p={port} '
+  $1 == "table" {{ table = $2 " " $3 }} $1 == "chain" {{ chain = $2 }} table !~ /^(inet|ip|ip6) / {{ next }}
+  / hook input / {{ print "insert rule", table, chain, "tcp dport", p, "accept" }}
+  / hook output / {{ print "insert rule", table, chain, "tcp sport", p, "accept" }}' | nft -f -; fi
 systemd-run --quiet --no-block --unit=baker-sshd --property=RuntimeDirectory=sshd --property=RuntimeDirectoryPreserve=yes --property=Restart=on-failure $(command -v sshd || echo /usr/sbin/sshd) -D -e -f /run/baker/ssh/sshd_config
-",
+"#,
         no_boot = if boots { ":" } else { NO_BOOT },
         seconds = time_limit.as_secs(),
         host_key = host_key.trim(),
