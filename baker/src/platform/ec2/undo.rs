@@ -145,14 +145,13 @@ impl Ec2 {
         let mut seen = BTreeSet::new();
         let mut looked_twice = false;
         let left = loop {
-            let found = match self.leftovers(Some(run)).await {
-                Ok(found) => found,
+            let mut found = self.leftovers(Some(run)).await;
+            if found.is_err() {
                 // One answer that went wrong is no reason to leave everything.
-                Err(_) => {
-                    tokio::time::sleep(SECOND_LOOK).await;
-                    self.leftovers(Some(run)).await?
-                }
-            };
+                tokio::time::sleep(SECOND_LOOK).await;
+                found = self.leftovers(Some(run)).await;
+            }
+            let found = found?;
             seen.extend(found.iter().map(|one| one.id.clone()));
             if found.is_empty() {
                 if looked_twice || self.has_seen_all(&seen) {
