@@ -313,6 +313,10 @@ mod tests {
 "#;
         let entries = parse(first).expect("read");
         assert_eq!(entries, [Some(Created::ControlGroup { name: "baker-r".into() }), None]);
+        let of_ec2 = r#"{"intend":{"number":0,"created":{"ec2":{"region":"eu-west-1","run":"r"}}}}
+"#;
+        let created = Created::Ec2 { region: "eu-west-1".into(), run: "r".into() };
+        assert_eq!(parse(of_ec2).expect("read"), [Some(created)]);
         assert!(parse("{\"begin\":{\"version\":2,\"run\":\"r\"}}\n").is_err());
     }
 }

@@ -1,10 +1,14 @@
 //! What goes wrong in the cloud, and what a user is told.
 
+use std::process::Stdio;
+use std::thread;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use testbed::ec2::{self, Cloud, Effect, On, Options, Times};
 
-use super::{baker, left, without_bodies, workspace};
+use super::{SSH, baker, command, left, without_bodies, workspace};
 use crate::Outcome;
 
 /// A bake that fails at something, tells this, and leaves nothing.
@@ -154,5 +158,28 @@ fn a_builder_that_dies_is_told_at_once() -> Outcome {
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     assert!(ended.stderr.contains("before it could be used"), "{}", ended.stderr);
     assert_eq!(left(&cloud)?, [""; 0], "{}", ended.stderr);
+    Ok(())
+}
+
+/// Ctrl-C while recipes are applied: everything is undone before baker ends.
+#[test]
+fn an_interrupted_bake_leaves_nothing() -> Outcome {
+    let (cloud, workspace) = without_bodies()?;
+    let slow = SSH.replace("apply\"*) ;;", "apply\"*) exec sleep 600 ;;");
+    let workspace = workspace.with("bin/ssh", &slow)?;
+    let mut baker = command(&workspace, &["build", "images/small.yaml", "--platform=ec2"])?;
+    let baker = cloud.spawn(baker.stdout(Stdio::null()).stderr(Stdio::piped()))?;
+    let launched = || cloud.calls().iter().any(|call| call.action == "DescribeInstances" && call.succeeded());
+    while !launched() {
+        thread::sleep(Duration::from_millis(50));
+    }
+    thread::sleep(Duration::from_secs(1));
+    kill(Pid::from_raw(i32::try_from(baker.id())?), Signal::SIGINT)?;
+    let ended = baker.wait_with_output()?;
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(130), "{said}");
+    assert!(said.contains("interrupted: undoing what was created"), "{said}");
+    assert_eq!(left(&cloud)?, [""; 0], "{said}");
+    assert_eq!(workspace.runs()?, [""; 0], "the ledger is closed");
     Ok(())
 }
