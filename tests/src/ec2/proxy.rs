@@ -89,7 +89,10 @@ impl Proxy {
             Some(answer) => Outcome::of(answer),
             None => Outcome::Cut,
         };
-        self.lock().all[place].outcome = outcome.clone();
+        // It may have been forgotten meanwhile.
+        if let Some(call) = self.lock().all.get_mut(place) {
+            call.outcome = outcome.clone();
+        }
         match answer {
             // Whoever waits for it is gone, or does not.
             Some(answer) => drop(self.send(stream, &answer)),
