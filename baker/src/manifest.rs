@@ -184,9 +184,7 @@ impl Manifest {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
-        let mut text = serde_json::to_vec_pretty(self)?;
-        text.push(b'\n');
-        fs::write(folder.join(MANIFEST), text)
+        self.write_as(&folder.join(MANIFEST))
     }
 
     /// Writes the manifest as a file of its own, whole or not at all.

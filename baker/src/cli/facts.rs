@@ -14,6 +14,7 @@ use super::{
 use crate::bake::facts_of_builder;
 use crate::failure::{Failure, failed};
 use crate::image::Chain;
+use crate::platform::Platform;
 use crate::report::Human;
 
 /// Show what recipes can ask of the builder of an image, or of this host
@@ -75,24 +76,25 @@ impl Facts {
 
     /// The facts of a builder; nothing if it was interrupted.
     async fn of_builder(&self, world: &World, state: &State, chain: &Chain) -> Result<Option<Host>, Failure> {
+        match self.on.platform {
+            PlatformName::Local => self.of_builder_on(&state.local(world, true), world, state, chain).await,
+            PlatformName::Ec2 => self.of_builder_on(&self.on.ec2().await?, world, state, chain).await,
+        }
+    }
+
+    async fn of_builder_on<P: Platform>(
+        &self,
+        platform: &P,
+        world: &World,
+        state: &State,
+        chain: &Chain,
+    ) -> Result<Option<Host>, Failure> {
         let arch = self.on.platform.arch(&chain.source);
         let agent = agent(self.agent.as_deref(), world, arch)?;
         let mut report = Human::new(false);
-        match self.on.platform {
-            PlatformName::Local => {
-                let local = state.local(world, true);
-                on_builder(state, chain, &agent, arch, &local, &mut report, async |session| {
-                    facts_of_builder(session, &agent).await
-                })
-                .await
-            }
-            PlatformName::Ec2 => {
-                let ec2 = self.on.ec2().await?;
-                on_builder(state, chain, &agent, arch, &ec2, &mut report, async |session| {
-                    facts_of_builder(session, &agent).await
-                })
-                .await
-            }
-        }
+        on_builder(state, chain, &agent, arch, platform, &mut report, async |session| {
+            facts_of_builder(session, &agent).await
+        })
+        .await
     }
 }

@@ -107,6 +107,11 @@ impl CallError {
         self.code.as_deref().is_some_and(|code| codes.contains(&code))
     }
 
+    /// Whether asking again may be answered otherwise.
+    pub(super) fn may_pass(&self) -> bool {
+        self.is_throttled() || self.is_unknown()
+    }
+
     /// Whether another instance type or zone may do.
     pub(super) fn is_no_capacity(&self) -> bool {
         let codes = [

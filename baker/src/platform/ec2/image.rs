@@ -12,7 +12,7 @@ use aws_sdk_ec2::types::{
 use aws_smithy_types::retry::RetryConfig;
 
 use super::call::{CallError, call};
-use super::source::Ami;
+use super::source::{Ami, snapshot_of};
 use super::tags::{self, Tags};
 use super::wait::{Look, until};
 use super::{Ec2, launch};
@@ -38,7 +38,7 @@ impl Ec2 {
                 Ok(_) => Ok(Look::Done(())),
                 // It answers before it counts as running.
                 Err(error) if error.is("IncorrectInstanceState") => Ok(Look::NotYet(error.message)),
-                Err(error) if error.is_throttled() || error.is_unknown() => Err(error),
+                Err(error) if error.may_pass() => Err(error),
                 Err(error) => Ok(Look::Never(self.explained(error).await)),
             }
         })
@@ -177,11 +177,8 @@ impl Ec2 {
             Err(error) if error.is("InvalidAMIName.Duplicate") => {
                 let named = Filter::builder().name("name").values(name).build();
                 let images = self.images(&[], &[named], Some("self")).await?;
-                let is_of_snapshot = |image: &&Image| {
-                    let devices = image.block_device_mappings().iter();
-                    devices.filter_map(|device| device.ebs()?.snapshot_id()).any(|id| id == snapshot)
-                };
-                let id = images.iter().find(is_of_snapshot).and_then(Image::image_id).map(str::to_owned);
+                let image = images.iter().find(|image| snapshot_of(image) == Some(snapshot));
+                let id = image.and_then(Image::image_id).map(str::to_owned);
                 id.ok_or_else(|| {
                     Failure::from(error).help("give it another name with `publish: { ec2: { name: ... } }`")
                 })?
@@ -192,14 +189,14 @@ impl Ec2 {
         Ok(id)
     }
 
-    /// Waits until an AMI can be launched.
-    pub(super) async fn until_available(&self, id: &str) -> Result<(), Failure> {
+    /// Waits until an AMI can be launched, and returns what it is then.
+    pub(super) async fn until_available(&self, id: &str) -> Result<Image, Failure> {
         let about = format!("the AMI `{id}` in {}", self.region);
         until(&about, IMAGE_LIMIT, || async {
             let images = self.images(&[id.to_owned()], &[], None).await?;
             let Some(image) = images.first() else { return Ok(Look::NotYet("not seen yet".into())) };
             Ok(match image.state() {
-                Some(ImageState::Available) => Look::Done(()),
+                Some(ImageState::Available) => Look::Done(image.clone()),
                 Some(
                     ImageState::Failed | ImageState::Error | ImageState::Invalid | ImageState::Deregistered,
                 ) => {

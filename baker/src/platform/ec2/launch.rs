@@ -153,7 +153,7 @@ impl Ec2 {
                 let made = self.run_instances(launch, candidate, &token, false);
                 match self.making(made, |id| Some(id)).await {
                     Ok(id) => Ok(Look::Done(Ok(id))),
-                    Err(error) if error.is_throttled() || error.is_unknown() => Err(error),
+                    Err(error) if error.may_pass() => Err(error),
                     Err(error) => Ok(Look::Done(Err(error))),
                 }
             });
@@ -231,7 +231,7 @@ impl Ec2 {
         Ok(id.unwrap_or_default().to_owned())
     }
 
-    /// Waits until a program can be run on an instance, and returns how long that took.
+    /// Waits until a program can be run on an instance.
     pub(super) async fn until_it_answers(
         &self,
         id: &str,

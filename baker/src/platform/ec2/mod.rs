@@ -117,6 +117,8 @@ pub struct Sealed {
 pub struct Image {
     ami: Ami,
     source: SourceAmi,
+    /// What is written on it and on its copies.
+    tags: Tags,
     prepared: Rc<Prepared>,
 }
 
@@ -175,11 +177,6 @@ impl Ec2 {
     pub fn in_region(&self, region: &str) -> Self {
         let sdk = self.sdk.to_builder().region(Region::new(region.to_owned())).build();
         Self::of(sdk, region.to_owned(), self.caller.clone(), Rc::clone(&self.memory))
-    }
-
-    /// The name of the region.
-    pub fn region(&self) -> &str {
-        &self.region
     }
 
     /// Every region that the account has enabled.
@@ -259,8 +256,7 @@ impl Platform for Ec2 {
             ));
         };
         let ami = self.resolve(&ec2.ami, ec2.arch).await?;
-        let record =
-            SourceRecord::Ami { region: self.region.clone(), id: ami.id.clone(), name: ami.name.clone() };
+        let record = self.record(&ami);
         Ok((ami, record))
     }
 
@@ -384,7 +380,7 @@ impl Platform for Ec2 {
         let ami = Ami { region: self.region.clone(), id: id.clone(), name: name.clone(), snapshot };
         let source = SourceAmi { id, name: name.clone(), ..source.clone() };
         let artifact = Artifact::Ami(ami.clone());
-        Ok((Kept { image: Image { ami, source, prepared }, artifact, packages }, shown))
+        Ok((Kept { image: Image { ami, source, tags, prepared }, artifact, packages }, shown))
     }
 
     async fn boot(
@@ -421,12 +417,8 @@ impl Platform for Ec2 {
         order: &Order<'_, SourceAmi>,
         run: &mut Run<'_>,
     ) -> Result<String, Failure> {
-        let Image { ami, prepared, .. } = image;
+        let Image { ami, tags, prepared, .. } = image;
         let settings = &order.image.publish.ec2;
-        let mut wanted = settings.tags.clone();
-        wanted.insert(tags::INPUT_DIGEST.into(), order.input_digest.clone());
-        wanted.insert("Name".into(), ami.name.clone());
-        let tags = prepared.checked.tags.with(wanted);
         let volume = &prepared.settings.volume;
         manifest.amis = self.publish_everywhere(&ami, volume, settings, &tags, run).await?;
         manifest.write_as(&place(order)).map_err(failed(format!("write `{}`", place(order).display())))?;
@@ -448,6 +440,11 @@ impl Undo for Ec2 {
 }
 
 impl Ec2 {
+    /// An AMI of this region, for a manifest.
+    fn record(&self, ami: &SourceAmi) -> SourceRecord {
+        SourceRecord::Ami { region: self.region.clone(), id: ami.id.clone(), name: ami.name.clone() }
+    }
+
     /// An image of ours as the source of another.
     async fn as_origin(
         &self,
@@ -456,8 +453,7 @@ impl Ec2 {
     ) -> Result<Existing<SourceAmi>, Failure> {
         let id = crate::image::AmiSource { id: Some(ami.id.clone()), ..Default::default() };
         let origin = self.resolve(&id, order.arch).await?;
-        let record =
-            SourceRecord::Ami { region: self.region.clone(), id: ami.id.clone(), name: ami.name.clone() };
+        let record = self.record(&origin);
         Ok(Existing { origin, record, shown: ami.id.clone() })
     }
 }

@@ -9,6 +9,7 @@ use futures_util::future::try_join_all;
 
 use super::Ec2;
 use super::call::call;
+use super::source::snapshot_of;
 use super::tags::{self, Tags};
 use super::wait::{Look, until};
 use crate::failure::{Failure, failed};
@@ -47,18 +48,9 @@ impl Ec2 {
             Ok(made) => made.image_id.unwrap_or_default(),
             Err(error) => return Err(there.explained(error).await),
         };
-        there.until_available(&id).await?;
-        let snapshot = there.snapshot_behind(&id).await?;
+        let image = there.until_available(&id).await?;
+        let snapshot = snapshot_of(&image).unwrap_or_default().to_owned();
         Ok(Ami { region: region.to_owned(), id, name: ami.name.clone(), snapshot })
-    }
-
-    /// The snapshot that an AMI is made of.
-    pub(super) async fn snapshot_behind(&self, id: &str) -> Result<String, Failure> {
-        let images = self.images(&[id.to_owned()], &[], None).await?;
-        let devices =
-            images.first().map(aws_sdk_ec2::types::Image::block_device_mappings).unwrap_or_default();
-        let snapshot = devices.iter().find_map(|device| device.ebs()?.snapshot_id());
-        Ok(snapshot.unwrap_or_default().to_owned())
     }
 
     /// Lets accounts launch an AMI.
@@ -181,14 +173,12 @@ impl Ec2 {
         images.retain(|image| tags::value(image.tags(), tags::TEMPORARY).is_none());
         images.sort_by(|one, other| one.creation_date().cmp(&other.creation_date()));
         Ok(images.pop().map(|image| {
-            let devices = image.block_device_mappings();
-            let snapshot = devices.iter().find_map(|device| device.ebs()?.snapshot_id()).unwrap_or_default();
             let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
             let ami = Ami {
                 region: self.region.clone(),
                 id: text(image.image_id()),
                 name: text(image.name()),
-                snapshot: snapshot.to_owned(),
+                snapshot: text(snapshot_of(&image)),
             };
             (ami, text(image.creation_date()))
         }))

@@ -87,6 +87,11 @@ impl Ec2 {
     }
 }
 
+/// The snapshot that an AMI is made of.
+pub(super) fn snapshot_of(image: &Image) -> Option<&str> {
+    image.block_device_mappings().iter().find_map(|device| device.ebs()?.snapshot_id())
+}
+
 fn described(source: &AmiSource) -> String {
     let owner = source.owner.as_deref().unwrap_or_default();
     let mut text = format!("an AMI of `{owner}`");

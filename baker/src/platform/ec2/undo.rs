@@ -264,7 +264,7 @@ impl Ec2 {
                 Err(error) if patient && IN_USE.iter().any(|code| error.is(code)) => {
                     Ok(Look::NotYet(error.message))
                 }
-                Err(error) if error.is_throttled() || error.is_unknown() => Err(error),
+                Err(error) if error.may_pass() => Err(error),
                 Err(error) => Ok(Look::Never(self.explained(error).await)),
             }
         })

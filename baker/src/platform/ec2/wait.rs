@@ -45,7 +45,7 @@ pub(super) async fn until<T, F: Future<Output = Result<Look<T>, CallError>>>(
             Ok(Look::Never(failure)) => return Err(failure),
             Ok(Look::NotYet(seen)) => seen,
             Err(error) if error.is_not_found() => "not seen yet".into(),
-            Err(error) if error.is_throttled() || error.is_unknown() => error.message,
+            Err(error) if error.may_pass() => error.message,
             Err(error) => return Err(error.into()),
         };
         let waited = began.elapsed();
