@@ -5,9 +5,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The root of the project.
+/// The root of the project, as cargo tells it to what it runs: a build may be used in another checkout.
+///
+/// # Panics
+/// When neither cargo nor nextest runs this.
 pub fn project() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
+    let package = std::env::var("CARGO_MANIFEST_DIR").expect("run by cargo");
+    Path::new(&package).parent().map(Path::to_owned).unwrap_or_default()
 }
 
 /// `baker`, as `make` builds it.

@@ -88,8 +88,7 @@ mod tests {
 
     #[test]
     fn the_page_in_the_repository_is_what_is_printed() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/resources.md");
-        let page = std::fs::read_to_string(path).unwrap_or_default();
+        let page = std::fs::read_to_string("../docs/resources.md").unwrap_or_default();
         assert!(
             page == manual(&reference()),
             "write it again: cargo run -p baker -- docs > docs/resources.md"

@@ -471,7 +471,7 @@ mod tests {
         let names: BTreeSet<&str> = KINDS.iter().map(|kind| kind.name).collect();
         assert_eq!(names.len(), KINDS.len());
         for name in names {
-            let path = format!("{}/src/resource/{name}.rs", env!("CARGO_MANIFEST_DIR"));
+            let path = format!("src/resource/{name}.rs");
             let text = fs::read_to_string(&path).expect("a file of the kind's name");
             let example = text.split("/// ```yaml\n").nth(1).and_then(|rest| rest.split("/// ```").next());
             let example = example.unwrap_or_else(|| panic!("{name} has no example")).replace("/// ", "");

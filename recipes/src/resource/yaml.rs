@@ -208,6 +208,11 @@ b: \"x\"
         assert_eq!(edited("a: # x\n  b: 1 # y\nd: 3\n", "key: a.b, state: absent"), "a: {} # x\nd: 3\n");
         assert_eq!(edited("x: { a: { b: 1, } }\n", "key: x.a.b, state: absent"), "x: { a: {} }\n");
         assert_eq!(edited("# File.\n---\na: 1\n...\n", "key: a, state: absent"), "# File.\n---\n{}\n...\n");
+        assert_eq!(
+            edited("a: |+\n  x\n\nb: 1\n\n\nc: 1\n", "key: b, state: absent"),
+            "a: |+\n  x\n\nc: 1\n",
+            "the empty lines below it do not become a part of the text above it"
+        );
         assert_eq!(edited("", "key: a, state: absent"), "");
     }
 

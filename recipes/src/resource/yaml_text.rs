@@ -368,7 +368,17 @@ impl Document<'_> {
         // What is above the first key of a file may be about the whole file.
         let start =
             if is_root && at == 0 { found.key.start - indent } else { self.comments_above(found, indent) };
-        Ok(self.spliced(start..self.comments_below(found, indent)?, ""))
+        let mut end = self.comments_below(found, indent)?;
+        // A block scalar that keeps its last empty lines would take those that follow for more of them.
+        let follows_kept_lines = at > 0 && entries[at - 1].value.end == start;
+        while follows_kept_lines && end < self.text.len() {
+            let next = next_line(self.text, end);
+            if !self.text[end..next].trim().is_empty() {
+                break;
+            }
+            end = next;
+        }
+        Ok(self.spliced(start..end, ""))
     }
 
     /// The start of the comments right above an entry, with the same indent.
