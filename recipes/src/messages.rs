@@ -45,7 +45,7 @@ fn every_message_is_in_a_test() {
             || ["hostile", "fake"].contains(&&*name)
     };
     let (mut code, mut tests) = (Vec::new(), String::new());
-    for path in rust_files(&sources) {
+    for path in rust_files(sources) {
         let text = fs::read_to_string(&path).expect("read");
         let cut =
             if is_test(&path) { 0 } else { text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len()) };
