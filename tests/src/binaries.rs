@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 ///
 /// # Panics
 /// When neither cargo nor nextest runs this.
+#[expect(clippy::disallowed_methods, reason = "every program of the test bed is run by cargo")]
 pub fn project() -> PathBuf {
     let package = std::env::var("CARGO_MANIFEST_DIR").expect("run by cargo");
     Path::new(&package).parent().map(Path::to_owned).unwrap_or_default()
