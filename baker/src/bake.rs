@@ -113,7 +113,7 @@ pub struct Order<'a, O> {
     /// The processor of the builder.
     pub arch: Architecture,
     /// The agent that goes into it.
-    pub agent: &'a Agent,
+    pub agent: Agent,
     /// `sha256:` and the digest of everything that goes into it.
     pub input_digest: String,
     /// The folder that images and their manifests are kept in.
@@ -228,7 +228,8 @@ impl<P: Platform> Bake<'_, P> {
             self.step(Step::Launch, &mut run, async |run| platform.launch(prepared, run).await).await?;
         let session = platform.session(&builder);
         self.way_in = session.way_in();
-        self.step(Step::Upload, &mut run, async |_| upload(&session, order.agent, order.image).await).await?;
+        self.step(Step::Upload, &mut run, async |_| upload(&session, &order.agent, order.image).await)
+            .await?;
         let resources = self.step(Step::Apply, &mut run, async |run| apply(&session, run).await).await?;
         self.step(Step::Prove, &mut run, async |_| prove(&session).await).await?;
         self.step(Step::Check, &mut run, async |run| check(&session, order.image, run).await).await?;
@@ -502,7 +503,7 @@ async fn boot<O>(
     run: &mut Run<'_>,
 ) -> Result<((), String), Failure> {
     let image = order.image;
-    send(session, order.agent, &image.bundle()?).await?;
+    send(session, &order.agent, &image.bundle()?).await?;
     if image.boot.is_some() {
         if image.test.is_none() {
             let ((), proved) = prove(session).await?;

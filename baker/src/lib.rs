@@ -5,6 +5,8 @@ pub mod agent;
 pub mod bake;
 pub mod cli;
 pub mod failure;
+pub mod family;
+mod file;
 pub mod image;
 pub mod ledger;
 mod library;

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
             .collect(),
         state,
         program: std::env::current_exe().ok(),
+        ca_bundle: variable("AWS_CA_BUNDLE").map(PathBuf::from),
         proxies: given(&["http_proxy", "https_proxy", "no_proxy"]),
         git: given(&["HOME", "SSH_AUTH_SOCK"]),
     }))

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::bake::Step;
+use crate::file::write_whole;
 use crate::image::LocalSource;
 
 /// The version of the format.
@@ -122,8 +123,8 @@ pub struct Ami {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// The snapshot that it is made of.
-    pub snapshot: String,
+    /// The snapshots that it is made of, that of its root volume first.
+    pub snapshots: Vec<String>,
 }
 
 /// What an image is as a thing that can be launched.
@@ -192,14 +193,7 @@ impl Manifest {
     /// # Errors
     /// When it cannot be written.
     pub fn write_as(&self, path: &Path) -> io::Result<()> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::create_dir_all(folder)?;
-        let mut text = serde_json::to_vec_pretty(self)?;
-        text.push(b'\n');
-        let partial = path.with_extension("json.part");
-        fs::write(&partial, text)?;
-        fs::File::open(&partial)?.sync_all()?;
-        fs::rename(&partial, path)
+        write_whole(path, self)
     }
 
     /// How old the image is.

@@ -1,29 +1,39 @@
-//! `build`: bake an image.
+//! `build`: bake images.
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use futures_util::future::{LocalBoxFuture, join_all};
+use indicatif::MultiProgress;
+use tokio::sync::{OnceCell, Semaphore, watch};
+
 use super::{
-    DONE, FAILED, Format, INTERRUPTED, ImageArguments, Interrupts, On, PlatformName, State, World, agent,
+    DONE, FAILED, Format, INTERRUPTED, Interrupts, On, PlatformName, Reading, State, World, agent, complain,
     fail, fail_with,
 };
-use crate::bake::{BakeError, Order, bake, input_digest};
+use crate::bake::{Order, bake, input_digest};
 use crate::failure::{Failure, failed};
-use crate::image::{BakePlan, Chain};
+use crate::family::{Member, family};
+use crate::image::{BakePlan, Chain, Lock};
 use crate::ledger::Ledger;
+use crate::manifest::SourceRecord;
 use crate::platform::{Existing, Platform};
 use crate::report::{Event, Human, Json, Report};
 
-/// Bake an image, and those it extends if they are missing or out of date
+/// Bake images, and those they extend if they are missing or out of date
 ///
 /// An image that was made of the same things and is young enough is left as it is. Whatever a bake
-/// creates on the way is undone, whether it succeeds, fails or is interrupted.
+/// creates on the way is undone, whether it succeeds, fails or is interrupted. An image that fails keeps
+/// only those from being baked that extend it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Build {
+    /// The image definitions
+    #[arg(value_name = "IMAGE.yaml", required = true)]
+    images: Vec<PathBuf>,
     #[command(flatten)]
-    image: ImageArguments,
+    reading: Reading,
     #[command(flatten)]
     on: On,
     /// The folder that images and their manifests are kept in
@@ -32,7 +42,10 @@ pub(super) struct Build {
     /// The agent's binary; else the one beside this program
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
-    /// Bake the image even if it is up to date
+    /// How many images are baked at once
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u8).range(1..))]
+    parallel: u8,
+    /// Bake the images even if they are up to date
     #[arg(long)]
     force: bool,
     /// Keep the builder on which something failed, and say how to connect to it; it ends itself when its time is
@@ -49,98 +62,202 @@ pub(super) struct Build {
 
 impl Build {
     pub(super) async fn run(self, world: &World, state: &State) -> u8 {
-        let chain = match self.image.load(world, state) {
-            Ok(chain) => chain,
-            Err(problems) => return fail_with(&problems),
-        };
+        let mut chains = Vec::new();
+        for image in &self.images {
+            match self.reading.load(image, world, state) {
+                Ok(chain) => chains.push(chain),
+                Err(problems) => return fail_with(&problems),
+            }
+        }
         match self.on.platform {
-            PlatformName::Local => self.bake(&state.local(world, false), &chain, world, state).await,
-            PlatformName::Ec2 => match self.on.ec2().await {
-                Ok(ec2) => self.bake(&ec2, &chain, world, state).await,
+            PlatformName::Local => self.bake(&state.local(world, false), &chains, world, state).await,
+            PlatformName::Ec2 => match self.on.ec2(world).await {
+                Ok(ec2) => self.bake(&ec2, &chains, world, state).await,
                 Err(failure) => fail(&failure),
             },
         }
     }
 
-    /// Bakes every image of a chain that is missing or out of date.
-    async fn bake<P: Platform>(&self, platform: &P, chain: &Chain, world: &World, state: &State) -> u8 {
-        let arch = self.on.platform.arch(&chain.source);
-        let agent = match agent(self.agent.as_deref(), world, arch) {
-            Ok(agent) => agent,
-            Err(failure) => return fail(&failure),
+    async fn bake<P: Platform>(&self, platform: &P, chains: &[Chain], world: &World, state: &State) -> u8 {
+        let (members, mut interrupts) = match (family(chains), Interrupts::listen()) {
+            (Ok(members), Ok(interrupts)) => (members, interrupts),
+            (Err(failure), _) | (_, Err(failure)) => return fail(&failure),
         };
-        let mut interrupts = match Interrupts::listen() {
-            Ok(interrupts) => interrupts,
-            Err(failure) => return fail(&failure),
+        let (tell, told) = watch::channel(false);
+        let bakes = Bakes {
+            build: self,
+            platform,
+            results: members.iter().map(|_| OnceCell::new()).collect(),
+            members,
+            world,
+            state,
+            told,
+            free: Semaphore::new(self.parallel.into()),
+            progress: MultiProgress::new(),
         };
-        let mut report: Box<dyn Report> = match self.format {
-            Format::Human => Box::new(Human::new(self.verbose)),
-            Format::Json => Box::new(Json),
+        let all = join_all((0..bakes.members.len()).map(|at| bakes.baked(at)));
+        let results = tokio::select! {
+            results = all => results,
+            () = async {
+                interrupts.told().await;
+                let _ = tell.send(true);
+                std::future::pending::<()>().await;
+            } => Vec::new(),
         };
-        let (mut origin, mut source) = match platform.start(&chain.source).await {
-            Ok(start) => start,
-            Err(failure) => return fail(&failure),
-        };
-        let mut shown = String::new();
-        let last = chain.images.len().saturating_sub(1);
-        for (number, image) in chain.images.iter().enumerate() {
-            let input_digest = match input_digest(image, &source, &agent) {
-                Ok(digest) => digest,
-                Err(failure) => return fail(&failure),
-            };
-            let output = self.output.clone();
-            let order = Order {
-                image,
-                origin,
-                source,
-                arch,
-                agent: &agent,
-                input_digest,
-                output,
-                keep_on_failure: self.keep_on_failure,
-            };
-            let existing = if self.force && number == last { Ok(None) } else { platform.find(&order).await };
-            let existing = match existing {
-                Ok(Some(existing)) => {
-                    let path = existing.shown.clone();
-                    report.event(&Event::UpToDate { image: image.name.clone(), path });
-                    existing
+        let mut code = DONE;
+        for (member, result) in bakes.members.iter().zip(results) {
+            match result {
+                Ok(existing) if member.wanted && self.format == Format::Human => {
+                    let name =
+                        if bakes.are_several() { format!("{} ", member.image.name) } else { String::new() };
+                    let _ = writeln!(io::stdout(), "{name}{}", existing.shown);
                 }
-                Ok(None) => match self.bake_one(platform, &order, state, &mut *report, &mut interrupts).await
-                {
-                    Ok(existing) => existing,
-                    Err(code) => return code,
+                Ok(_) => {}
+                Err(NotBaked::Interrupted) => return INTERRUPTED,
+                Err(_) => code = FAILED,
+            }
+        }
+        code
+    }
+}
+
+/// Why there is no image. Whoever watches was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NotBaked {
+    Failed,
+    Interrupted,
+}
+
+/// What came of an image: it, as what others start from, or why it is not there.
+type Baked<O> = Result<Existing<O>, NotBaked>;
+
+/// Images that are baked together.
+struct Bakes<'a, P: Platform> {
+    build: &'a Build,
+    platform: &'a P,
+    members: Vec<Member<'a>>,
+    /// What came of each member.
+    results: Vec<OnceCell<Baked<P::Origin>>>,
+    world: &'a World,
+    state: &'a State,
+    /// Whether this process was told to stop.
+    told: watch::Receiver<bool>,
+    /// Who may bake now.
+    free: Semaphore,
+    progress: MultiProgress,
+}
+
+impl<P: Platform> Bakes<'_, P> {
+    /// Whether more than one image was asked for.
+    fn are_several(&self) -> bool {
+        self.build.images.len() > 1
+    }
+
+    /// What comes of an image. However often it is asked for, it is baked once.
+    fn baked(&self, at: usize) -> LocalBoxFuture<'_, &Baked<P::Origin>> {
+        Box::pin(self.results[at].get_or_init(async move || {
+            let member = &self.members[at];
+            let start = match member.parent {
+                None => Ok(None),
+                Some(parent) => match self.baked(parent).await {
+                    Ok(existing) => Ok(Some((existing.origin.clone(), existing.record.clone()))),
+                    Err(why) => {
+                        if *why == NotBaked::Failed && self.are_several() {
+                            let parent = &self.members[parent].image.name;
+                            complain(&format!(
+                                "{}: not baked, because `{parent}` was not",
+                                member.image.name
+                            ));
+                        }
+                        Err(*why)
+                    }
                 },
-                Err(failure) => return fail(&failure),
             };
-            (origin, source, shown) = (existing.origin, existing.record, existing.shown);
-        }
-        if self.format == Format::Human {
-            let _ = writeln!(io::stdout(), "{shown}");
-        }
-        DONE
+            let _turn = self.free.acquire().await;
+            if *self.told.borrow() {
+                return Err(NotBaked::Interrupted);
+            }
+            self.bake(member, start?).await
+        }))
     }
 
-    async fn bake_one<P: Platform>(
+    /// Bakes an image, if it is missing or out of date.
+    async fn bake(&self, member: &Member<'_>, start: Option<(P::Origin, SourceRecord)>) -> Baked<P::Origin> {
+        let image = member.image;
+        let mut report = self.report(&image.name);
+        // Nothing that is done here changes anything, so it may end anywhere.
+        let looked = tokio::select! {
+            looked = self.look(member, start) => looked.map_err(|failure| self.fail(image, &failure))?,
+            () = self.told() => return Err(NotBaked::Interrupted),
+        };
+        let (order, existing) = looked;
+        if let Some(existing) = existing {
+            let path = existing.shown.clone();
+            report.event(&Event::UpToDate { image: image.name.clone(), path });
+            return Ok(existing);
+        }
+        let platform = self.platform.anew();
+        let ledger = begin(self.state, image).map_err(|failure| self.fail(image, &failure))?;
+        match bake(&platform, &order, ledger, &mut *report, self.told()).await {
+            Ok(manifest) => {
+                platform.existing(&manifest, &order).await.map_err(|failure| self.fail(image, &failure))
+            }
+            Err(error) if error.interrupted => Err(NotBaked::Interrupted),
+            // Events have told machines already.
+            Err(_) if self.build.format == Format::Json => Err(NotBaked::Failed),
+            Err(error) => Err(self.fail(image, &error.failure)),
+        }
+    }
+
+    /// What is to be baked, and the image if it is there.
+    async fn look<'a>(
         &self,
-        platform: &P,
-        order: &Order<'_, P::Origin>,
-        state: &State,
-        report: &mut dyn Report,
-        interrupts: &mut Interrupts,
-    ) -> Result<Existing<P::Origin>, u8> {
-        let ledger = begin(state, order.image).map_err(|failure| fail(&failure))?;
-        let manifest = bake(platform, order, ledger, report, interrupts.told()).await;
-        let manifest = manifest.map_err(|error| self.ended(&error))?;
-        platform.existing(&manifest, order).await.map_err(|failure| fail(&failure))
+        member: &Member<'a>,
+        start: Option<(P::Origin, SourceRecord)>,
+    ) -> Result<(Order<'a, P::Origin>, Option<Existing<P::Origin>>), Failure> {
+        let (build, image) = (self.build, member.image);
+        let (origin, source) = if let Some(start) = start {
+            start
+        } else {
+            let start = build.on.start(self.platform, &image.path, member.source).await?;
+            if let (SourceRecord::Ami { region, id, name }, false) = (&start.1, build.on.locked) {
+                Lock::beside(&image.path)?.keep(member.source, region, id, name)?;
+            }
+            start
+        };
+        let arch = build.on.platform.arch(member.source);
+        let agent = agent(build.agent.as_deref(), self.world, arch)?;
+        let input_digest = input_digest(image, &source, &agent)?;
+        let (output, keep_on_failure) = (build.output.clone(), build.keep_on_failure);
+        let order = Order { image, origin, source, arch, agent, input_digest, output, keep_on_failure };
+        let existing = if build.force && member.wanted { None } else { self.platform.find(&order).await? };
+        Ok((order, existing))
     }
 
-    fn ended(&self, error: &BakeError) -> u8 {
-        // Events have told machines already.
-        if self.format == Format::Human && !error.interrupted {
-            fail(&error.failure);
+    /// Ends when this process is told to stop.
+    async fn told(&self) {
+        let mut told = self.told.clone();
+        let _ = told.wait_for(|told| *told).await;
+    }
+
+    fn report(&self, image: &str) -> Box<dyn Report> {
+        match self.build.format {
+            Format::Human if self.are_several() => {
+                Box::new(Human::among(image, self.build.verbose, &self.progress))
+            }
+            Format::Human => Box::new(Human::new(self.build.verbose)),
+            Format::Json => Box::new(Json::of(image)),
         }
-        if error.interrupted { INTERRUPTED } else { FAILED }
+    }
+
+    fn fail(&self, image: &BakePlan, failure: &Failure) -> NotBaked {
+        let message = if self.are_several() {
+            format!("{}: {}", image.name, failure.message)
+        } else {
+            failure.message.clone()
+        };
+        fail(&Failure { message, ..failure.clone() });
+        NotBaked::Failed
     }
 }
 

@@ -7,7 +7,7 @@ use super::{DONE, State, World, fail};
 use crate::bake::undo;
 use crate::failure::Failure;
 use crate::ledger::{Created, Ledger, LedgerError};
-use crate::platform::{ControlGroup, Ec2, GROUP_PREFIX, Leftover, Local, Undo};
+use crate::platform::{ControlGroup, Ec2, GROUP_PREFIX, Leftover, Local, Undo, Way};
 use crate::report::Human;
 
 /// Undo what bakes created that were killed before they could
@@ -40,7 +40,7 @@ pub(super) struct Clean {
 impl Clean {
     pub(super) async fn run(self, world: &World, state: &State) -> u8 {
         let (code, cleaned) = self.ledgers(world, state).await;
-        let by_tags = match self.by_tags().await {
+        let by_tags = match self.by_tags(world).await {
             Ok(by_tags) => by_tags,
             Err(failure) => return fail(&failure),
         };
@@ -54,7 +54,8 @@ impl Clean {
             Ok(runs) => runs,
             Err(error) => return (fail(&Failure::because("failed to list the runs", &error)), 0),
         };
-        let undoing = Undoing { local: state.local(world, false), ec2: tokio::sync::OnceCell::new() };
+        let undoing =
+            Undoing { local: state.local(world, false), way: world.way(), ec2: tokio::sync::OnceCell::new() };
         let (mut code, mut cleaned) = (DONE, 0);
         let wanted = |run: &&String| self.run.as_ref().is_none_or(|wanted| wanted == *run);
         for run in runs.iter().filter(wanted) {
@@ -98,12 +99,12 @@ impl Clean {
 
     /// Removes what the tags in regions of EC2 say is left. What has not expired may be of a bake that is under way
     /// elsewhere, so it goes only if it was asked for.
-    async fn by_tags(&self) -> Result<u8, Failure> {
+    async fn by_tags(&self, world: &World) -> Result<u8, Failure> {
         let mut code = DONE;
         if self.regions.is_empty() && !self.all_regions {
             return Ok(code);
         }
-        let ec2 = Ec2::connect(self.regions.first().map(String::as_str)).await?;
+        let ec2 = Ec2::connect(self.regions.first().map(String::as_str), &world.way()).await?;
         let regions = if self.all_regions { ec2.regions().await? } else { self.regions.clone() };
         for region in &regions {
             let there = ec2.in_region(region);
@@ -137,6 +138,7 @@ impl Clean {
 /// Undoes what any platform created.
 struct Undoing {
     local: Local,
+    way: Way,
     /// Only runs on EC2 need credentials.
     ec2: tokio::sync::OnceCell<Ec2>,
 }
@@ -145,7 +147,7 @@ impl Undo for Undoing {
     async fn undo(&self, created: &Created) -> Result<(), Failure> {
         match created {
             Created::Ec2 { region, .. } => {
-                let ec2 = self.ec2.get_or_try_init(|| Ec2::connect(Some(region))).await?;
+                let ec2 = self.ec2.get_or_try_init(|| Ec2::connect(Some(region), &self.way)).await?;
                 ec2.undo(created).await
             }
             Created::Path { .. } | Created::ControlGroup { .. } => self.local.undo(created).await,

@@ -7,10 +7,7 @@ use recipes::system::linux::Linux;
 use recipes::system::{Facts as _, Host, Mode};
 
 use super::plan::on_builder;
-use super::{
-    DONE, Format, INTERRUPTED, ImageArguments, On, PlatformName, State, World, agent, fail, fail_with,
-    variable,
-};
+use super::{DONE, Format, INTERRUPTED, On, PlatformName, Reading, State, World, agent, fail, fail_with};
 use crate::bake::facts_of_builder;
 use crate::failure::{Failure, failed};
 use crate::image::Chain;
@@ -27,12 +24,8 @@ pub(super) struct Facts {
     /// The image definition; this host if left out
     #[arg(value_name = "IMAGE.yaml")]
     image: Option<PathBuf>,
-    /// The value of a variable of the image; also as `BAKER_VAR_NAME` in the environment
-    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = variable, requires = "image")]
-    variables: Vec<(String, String)>,
-    /// A folder of recipes, looked at before those beside the image and those that baker brings
-    #[arg(long = "recipes", value_name = "DIR", requires = "image")]
-    recipes: Vec<PathBuf>,
+    #[command(flatten)]
+    reading: Reading,
     #[command(flatten)]
     on: On,
     /// The agent's binary; else the one beside this program
@@ -46,20 +39,16 @@ pub(super) struct Facts {
 impl Facts {
     pub(super) async fn run(self, world: &World, state: &State) -> u8 {
         let host = match &self.image {
+            None if !self.reading.is_empty() => {
+                Err(Failure::new("`--var` and `--recipes` are for an image, and none is named"))
+            }
             None => Linux::open(Path::new("/"), Mode::Live)
                 .map(|machine| Some(machine.host().clone()))
                 .map_err(failed("look at this host")),
-            Some(image) => {
-                let image = ImageArguments {
-                    image: image.clone(),
-                    variables: self.variables.clone(),
-                    recipes: self.recipes.clone(),
-                };
-                match image.load(world, state) {
-                    Ok(chain) => self.of_builder(world, state, &chain).await,
-                    Err(problems) => return fail_with(&problems),
-                }
-            }
+            Some(image) => match self.reading.load(image, world, state) {
+                Ok(chain) => self.of_builder(world, state, &chain).await,
+                Err(problems) => return fail_with(&problems),
+            },
         };
         let host = match host {
             Ok(Some(host)) => host,
@@ -78,7 +67,7 @@ impl Facts {
     async fn of_builder(&self, world: &World, state: &State, chain: &Chain) -> Result<Option<Host>, Failure> {
         match self.on.platform {
             PlatformName::Local => self.of_builder_on(&state.local(world, true), world, state, chain).await,
-            PlatformName::Ec2 => self.of_builder_on(&self.on.ec2().await?, world, state, chain).await,
+            PlatformName::Ec2 => self.of_builder_on(&self.on.ec2(world).await?, world, state, chain).await,
         }
     }
 
@@ -92,7 +81,7 @@ impl Facts {
         let arch = self.on.platform.arch(&chain.source);
         let agent = agent(self.agent.as_deref(), world, arch)?;
         let mut report = Human::new(false);
-        on_builder(state, chain, &agent, arch, platform, &mut report, async |session| {
+        on_builder(state, chain, &self.on, &agent, platform, &mut report, async |session| {
             facts_of_builder(session, &agent).await
         })
         .await

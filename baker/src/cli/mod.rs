@@ -13,15 +13,18 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::agent::{Agent, AgentError};
 use crate::failure::{Failure, failed};
-use crate::image::{Architecture, Chain, Source};
-use crate::platform::{Ec2, Local};
+use crate::image::{Architecture, Chain, Lock, Source};
+use crate::manifest::SourceRecord;
+use crate::platform::{Ec2, Local, Platform, Way};
 
 mod build;
 mod clean;
 mod docs;
 mod facts;
+mod matrix;
 mod plan;
 mod policy;
+mod session_manager;
 mod validate;
 mod vendor;
 
@@ -55,8 +58,11 @@ enum Verb {
     Clean(clean::Clean),
     Facts(facts::Facts),
     Policy(policy::Policy),
+    Matrix(matrix::Matrix),
     Vendor(vendor::Vendor),
     Docs(docs::Docs),
+    #[command(hide = true)]
+    SessionManager(session_manager::SessionManager),
 }
 
 /// What the program is told besides its arguments.
@@ -70,10 +76,18 @@ pub struct World {
     pub state: Option<PathBuf>,
     /// Where this program is: the agent may be beside it.
     pub program: Option<PathBuf>,
+    /// A file of certificates that AWS is believed by.
+    pub ca_bundle: Option<PathBuf>,
     /// Proxies, for package managers.
     pub proxies: Vec<(String, String)>,
     /// What git needs to get at a repository besides proxies: the home, for `.netrc`, and the agent of ssh.
     pub git: Vec<(String, String)>,
+}
+
+impl World {
+    fn way(&self) -> Way {
+        Way { ca_bundle: self.ca_bundle.clone(), program: self.program.clone() }
+    }
 }
 
 /// Where runs and caches are.
@@ -132,11 +146,30 @@ struct On {
     /// The region of EC2 [default: that of `AWS_REGION` or of the profile]
     #[arg(long, value_name = "REGION")]
     region: Option<String>,
+    /// Start from the AMI that the image's lock file names, and not from a newer one (EC2 only)
+    #[arg(long)]
+    locked: bool,
 }
 
 impl On {
-    async fn ec2(&self) -> Result<Ec2, Failure> {
-        Ec2::connect(self.region.as_deref()).await
+    async fn ec2(&self, world: &World) -> Result<Ec2, Failure> {
+        Ec2::connect(self.region.as_deref(), &world.way()).await
+    }
+
+    /// What an image starts from that is defined in a file.
+    async fn start<P: Platform>(
+        &self,
+        platform: &P,
+        definition: &Path,
+        source: &Source,
+    ) -> Result<(P::Origin, SourceRecord), Failure> {
+        if !self.locked {
+            return platform.start(source).await;
+        }
+        let region = platform.region().ok_or_else(|| {
+            Failure::new("`--locked` is for AMIs: a local source is made of today's packages")
+        })?;
+        platform.start(&Lock::beside(definition)?.locked(source, region)?).await
     }
 }
 
@@ -146,6 +179,13 @@ struct ImageArguments {
     /// The image definition
     #[arg(value_name = "IMAGE.yaml")]
     image: PathBuf,
+    #[command(flatten)]
+    reading: Reading,
+}
+
+/// What image definitions are read with.
+#[derive(Debug, clap::Args)]
+struct Reading {
     /// The value of a variable of the image; also as `BAKER_VAR_NAME` in the environment
     #[arg(long = "var", value_name = "NAME=VALUE", value_parser = variable)]
     variables: Vec<(String, String)>,
@@ -163,9 +203,19 @@ fn variable(text: &str) -> Result<(String, String), String> {
 
 impl ImageArguments {
     fn load(&self, world: &World, state: &State) -> Result<Chain, Problems> {
+        self.reading.load(&self.image, world, state)
+    }
+}
+
+impl Reading {
+    fn is_empty(&self) -> bool {
+        self.variables.is_empty() && self.recipes.is_empty()
+    }
+
+    fn load(&self, image: &Path, world: &World, state: &State) -> Result<Chain, Problems> {
         let mut variables = world.variables.clone();
         variables.extend(self.variables.iter().cloned());
-        Chain::load(&self.image, &variables, &self.recipes, &state.cache())
+        Chain::load(image, &variables, &self.recipes, &state.cache())
     }
 }
 
@@ -206,6 +256,8 @@ pub fn main(world: &World) -> u8 {
         Verb::Facts(verb) => runtime.block_on(verb.run(world, &state)),
         Verb::Validate(verb) => verb.run(world, &state),
         Verb::Policy(verb) => verb.run(world, &state),
+        Verb::Matrix(verb) => verb.run(world, &state),
+        Verb::SessionManager(verb) => runtime.block_on(verb.run(world)),
         Verb::Plan(verb) => runtime.block_on(verb.run(world, &state)),
         Verb::Build(verb) => runtime.block_on(verb.run(world, &state)),
         Verb::Clean(verb) => runtime.block_on(verb.run(world, &state)),

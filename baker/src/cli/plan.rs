@@ -16,7 +16,7 @@ use super::{
 use crate::agent::Agent;
 use crate::bake::{Order, plan_on_builder, undo};
 use crate::failure::Failure;
-use crate::image::{Architecture, Chain};
+use crate::image::Chain;
 use crate::platform::{Platform, Run};
 use crate::report::{Human, Report};
 
@@ -61,7 +61,7 @@ impl Plan {
             PlatformName::Local => {
                 self.plan(world, state, &chain, &state.local(world, true), &mut report).await
             }
-            PlatformName::Ec2 => match self.on.ec2().await {
+            PlatformName::Ec2 => match self.on.ec2(world).await {
                 Ok(ec2) => self.plan(world, state, &chain, &ec2, &mut report).await,
                 Err(failure) => Err(failure),
             },
@@ -97,7 +97,7 @@ impl Plan {
             |name: &str, tags: &[String]| (!tags.is_empty()).then(|| format!("--{name}={}", tags.join(",")));
         let selection = [option("tags", &self.tags), option("skip-tags", &self.skip_tags)];
         let selection: Vec<String> = selection.into_iter().flatten().collect();
-        on_builder(state, chain, &agent, arch, platform, report, async |session| {
+        on_builder(state, chain, &self.on, &agent, platform, report, async |session| {
             plan_on_builder(session, &agent, &bundle, &selection).await
         })
         .await
@@ -109,16 +109,19 @@ impl Plan {
 pub(super) async fn on_builder<P: Platform, T>(
     state: &State,
     chain: &Chain,
+    on: &On,
     agent: &Agent,
-    arch: Architecture,
     platform: &P,
     report: &mut dyn Report,
     look: impl AsyncFnOnce(&P::Session) -> Result<T, Failure>,
 ) -> Result<Option<T>, Failure> {
     let mut interrupts = Interrupts::listen()?;
     let image = chain.image().ok_or_else(|| Failure::new("there is no image"))?;
-    let (origin, source) = platform.start(&chain.source).await?;
+    let first = chain.images.first().unwrap_or(image);
+    let (origin, source) = on.start(platform, &first.path, &chain.source).await?;
+    let arch = on.platform.arch(&chain.source);
     let (input_digest, output) = (String::new(), PathBuf::new());
+    let agent = agent.clone();
     let order = Order { image, origin, source, arch, agent, input_digest, output, keep_on_failure: false };
     let mut ledger = begin(state, image)?;
     let result = tokio::select! {

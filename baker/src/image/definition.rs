@@ -16,7 +16,7 @@ use recipes::template::{Scope, render};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
-use super::ec2::{BuilderSettings, PublishSettings};
+use super::ec2::{BuilderSettings, Ec2Builder, PublishSettings};
 use super::source::{AmiSource, Source};
 
 /// An image that is older than this is baked again even if nothing was changed: its packages have aged.
@@ -27,6 +27,8 @@ const DEFAULT_MAX_AGE: Duration = Duration::from_hours(24);
 pub struct Definition {
     /// The name of the file, without its end.
     pub name: String,
+    /// The file.
+    pub path: PathBuf,
     /// What the image is for.
     pub description: String,
     /// What it starts from.
@@ -124,6 +126,7 @@ impl Definition {
 
         let definition = Self {
             name,
+            path: path.to_owned(),
             description: problems
                 .keep(field("description").map(from_node).transpose())
                 .flatten()
@@ -249,13 +252,29 @@ fn one_ami(ami: &AmiSource) -> Result<(), String> {
 fn builder(node: &Node) -> Result<BuilderSettings, Problem> {
     let settings: BuilderSettings = from_node(node)?;
     let ssh = &settings.ec2.ssh;
-    if ssh.proxy_jump.is_some() && ssh.proxy_command.is_some() {
-        return Err(Problem::new("`ssh` has `proxy_jump` or `proxy_command`, not both").at(&node.at));
+    let ways = [ssh.proxy_jump.is_some(), ssh.proxy_command.is_some(), ssh.session_manager];
+    if ways.into_iter().filter(|way| *way).count() > 1 {
+        let one = "`ssh` has one of `proxy_jump`, `proxy_command` and `session_manager`";
+        return Err(Problem::new(one).at(&node.at));
     }
-    if settings.ec2.volume.kms_key.is_some() && !settings.ec2.volume.encrypted {
+    let Ec2Builder { volume, volumes, scratch_volumes, .. } = &settings.ec2;
+    let further: Vec<_> = volumes.iter().chain(scratch_volumes).collect();
+    if further
+        .iter()
+        .map(|(_, volume)| *volume)
+        .chain([volume])
+        .any(|one| one.kms_key.is_some() && !one.encrypted)
+    {
         return Err(Problem::new("a volume with a `kms_key` is encrypted")
             .at(&node.at)
             .help("leave out `encrypted: false`"));
+    }
+    if let Some((device, _)) = further.iter().find(|(_, volume)| volume.size.is_none()) {
+        return Err(Problem::new(format!("the volume `{device}` needs its `size`, in GiB")).at(&node.at));
+    }
+    if let Some(device) = volumes.keys().find(|device| scratch_volumes.contains_key(*device)) {
+        let both = format!("the device `{device}` is in `volumes` and in `scratch_volumes`");
+        return Err(Problem::new(both).at(&node.at));
     }
     Ok(settings)
 }
@@ -358,9 +377,11 @@ max_age: 7d
         insta::assert_snapshot!(ami("{ id: ami-1, parameter: /a/b }"), @"1:23: an AMI is named by `id`, by `parameter`, or by `owner` with `name` or `tags`");
         insta::assert_snapshot!(problems_of("source: {}\n"), @"1:9: an image has to start from something: `source` is empty; such as `source: { local: { suite: bookworm } }`");
         let builder = |builder: &str| problems_of(&format!("{SOURCE}builder: {{ ec2: {{ {builder} }} }}\n"));
-        insta::assert_snapshot!(builder("ssh: { proxy_jump: a, proxy_command: b }"), @"2:10: `ssh` has `proxy_jump` or `proxy_command`, not both");
+        insta::assert_snapshot!(builder("ssh: { proxy_jump: a, proxy_command: b }"), @"2:10: `ssh` has one of `proxy_jump`, `proxy_command` and `session_manager`");
         insta::assert_snapshot!(builder("volume: { encrypted: false, kms_key: alias/x }"), @"2:10: a volume with a `kms_key` is encrypted; leave out `encrypted: false`");
-        insta::assert_snapshot!(builder("instance_type: t3.small"), @"2:19: unknown field `instance_type`; did you mean `instance_types`? valid are `instance_types`, `subnet`, `security_groups`, `instance_profile`, `public_address`, `volume`, `ssh`, `tags` and `time_limit`");
+        insta::assert_snapshot!(builder("volumes: { /dev/sdf: { type: gp2 } }"), @"2:10: the volume `/dev/sdf` needs its `size`, in GiB");
+        insta::assert_snapshot!(builder("volumes: { /dev/sdf: { size: 1 } }, scratch_volumes: { /dev/sdf: { size: 1 } }"), @"2:10: the device `/dev/sdf` is in `volumes` and in `scratch_volumes`");
+        insta::assert_snapshot!(builder("instance_type: t3.small"), @"2:19: unknown field `instance_type`; did you mean `instance_types`? valid are `instance_types`, `subnet`, `security_groups`, `instance_profile`, `public_address`, `volume`, `volumes`, `scratch_volumes`, `spot`, `quiesce`, `ssh`, `tags` and `time_limit`");
     }
 
     #[test]

@@ -32,6 +32,16 @@ pub struct Ec2Builder {
     pub public_address: Option<bool>,
     /// The volume that becomes the image.
     pub volume: Volume,
+    /// Further volumes that become a part of the image, by the names of their devices, such as `/dev/sdf`.
+    pub volumes: BTreeMap<String, Volume>,
+    /// Volumes that only the builder has, by the names of their devices.
+    pub scratch_volumes: BTreeMap<String, Volume>,
+    /// Whether Spot capacity is tried first, for every type in every subnet, and On-Demand where there is none. A builder
+    /// on Spot capacity cannot be stopped, so its image is made as with `quiesce`.
+    pub spot: bool,
+    /// Whether the snapshot is made while the builder runs, with its file systems frozen, and not after it was
+    /// stopped. That saves the time to stop.
+    pub quiesce: bool,
     /// How it is reached.
     pub ssh: Ssh,
     /// Tags of everything that only the bake needs.
@@ -50,11 +60,11 @@ pub enum SubnetChoice {
     Tags(BTreeMap<String, String>),
 }
 
-/// The root volume.
+/// A volume.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Volume {
-    /// Its size in GiB; that of the source AMI if not said.
+    /// Its size in GiB. That of a root volume is the source AMI's if not said; any other has to say it.
     pub size: Option<i32>,
     /// Its type.
     #[serde(rename = "type")]
@@ -110,6 +120,9 @@ pub struct Ssh {
     /// A program whose input and output is the connection, as `ProxyCommand` in `ssh_config(5)`. `%i` is the
     /// instance's id, `%p` the port.
     pub proxy_command: Option<String>,
+    /// Whether it is reached through Session Manager. It needs no inbound port then: a temporary security group admits
+    /// nobody.
+    pub session_manager: bool,
 }
 
 /// An address of an instance.
@@ -134,6 +147,10 @@ impl Default for Ec2Builder {
             instance_profile: None,
             public_address: None,
             volume: Volume::default(),
+            volumes: BTreeMap::new(),
+            scratch_volumes: BTreeMap::new(),
+            spot: false,
+            quiesce: false,
             ssh: Ssh::default(),
             tags: BTreeMap::new(),
             time_limit: Span(Duration::from_hours(2)),
@@ -156,7 +173,14 @@ impl Default for Volume {
 
 impl Default for Ssh {
     fn default() -> Self {
-        Self { port: 22022, address: Address::Any, admit: Vec::new(), proxy_jump: None, proxy_command: None }
+        Self {
+            port: 22022,
+            address: Address::Any,
+            admit: Vec::new(),
+            proxy_jump: None,
+            proxy_command: None,
+            session_manager: false,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod definition;
 mod ec2;
+mod lock;
 mod resolve;
 mod source;
 
@@ -9,6 +10,7 @@ pub use definition::{Definition, Test};
 pub use ec2::{
     Address, BuilderSettings, Ec2Builder, Ec2Publish, PublishSettings, Ssh, SubnetChoice, Volume, VolumeType,
 };
+pub use lock::Lock;
 pub(crate) use resolve::recorded;
 pub use resolve::{BakePlan, Chain, Lookup};
 pub use source::{AmiSource, Architecture, Builder, Ec2Source, LocalSource, Release, Source, Suite};

@@ -45,6 +45,8 @@ pub struct Chain {
 pub struct BakePlan {
     /// The image's name.
     pub name: String,
+    /// The file that defines it.
+    pub path: PathBuf,
     /// What it is for.
     pub description: String,
     /// The values of its variables.
@@ -273,6 +275,7 @@ impl BakePlan {
             .collect();
         problems.unless_any(Self {
             name: definition.name,
+            path: definition.path,
             description: definition.description,
             variables: definition.variables,
             recipes,
@@ -352,4 +355,37 @@ pub(crate) fn recorded(uses: &[RecipeUse], vendored: &BTreeMap<String, Provenanc
             recorded
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use recipes::plan::{Guards, plan};
+    use recipes::system::fake::Fake;
+
+    use super::*;
+
+    /// On machines in memory with the facts of each builder, also of those that tests cannot launch.
+    #[test]
+    fn every_shipped_image_can_be_planned_on_each_of_its_builders() {
+        let cache = tempfile::tempdir().expect("a folder");
+        let mut planned = 0;
+        for entry in fs::read_dir("../images").expect("images") {
+            let path = entry.expect("an entry").path();
+            let chain = Chain::load(&path, &BTreeMap::new(), &[], cache.path());
+            let chain = chain.unwrap_or_else(|problems| panic!("{}: {problems}", path.display()));
+            for builder in chain.source.builders() {
+                let host = builder.host(Mode::Bake);
+                let scope = with_facts(&Scope::new(Map::new()), &host);
+                let fake = Fake::with_host(host);
+                for image in &chain.images {
+                    let resolved = resolve(&image.recipes, &scope).expect("it is resolved");
+                    let plan = plan(&resolved, &fake, Guards::Skip);
+                    let plan = plan.unwrap_or_else(|error| panic!("{} {builder:?}: {error}", path.display()));
+                    assert!(image.recipes.is_empty() || !plan.is_empty(), "{} {builder:?}", path.display());
+                }
+                planned += 1;
+            }
+        }
+        assert!(planned >= 7, "{planned}");
+    }
 }

@@ -7,7 +7,7 @@ use std::future::Future;
 
 use serde::Deserialize;
 
-pub use ec2::{Ec2, Leftover, policy};
+pub use ec2::{Ec2, Leftover, PluginCall, SESSION_MANAGER_PLUGIN, Way, open_session, policy};
 pub use local::{
     Container, ControlGroup, GROUP_PREFIX, Local, Network, Origin as LocalOrigin, Settings, Watch,
 };
@@ -95,9 +95,9 @@ impl SealReport {
 
 /// A place where images are baked. A builder can only become a sealed one, and only a sealed one can be
 /// kept, so a bake in a wrong order does not compile.
-pub trait Platform: Undo {
+pub trait Platform: Undo + Sized {
     /// What a builder starts from.
-    type Origin;
+    type Origin: Clone;
     /// What is known of a bake before it begins.
     type Checked;
     /// What a builder is launched from.
@@ -116,6 +116,15 @@ pub trait Platform: Undo {
 
     /// Whether a bake boots the image before it publishes it.
     const BOOTS: bool;
+
+    /// The same place for another bake, which knows nothing of what this one made.
+    #[must_use]
+    fn anew(&self) -> Self;
+
+    /// The region, where there are any.
+    fn region(&self) -> Option<&str> {
+        None
+    }
 
     /// What an image with this source starts from.
     fn start(&self, source: &Source) -> impl Future<Output = Result<(Self::Origin, SourceRecord), Failure>>;

@@ -8,7 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use local::LocalSession;
-pub use ssh::{Keys, Reach, SshSession};
+pub use ssh::{Keys, Proxy, Reach, SshSession};
 
 /// What a program on the builder reads as its input.
 #[derive(Debug, Clone)]

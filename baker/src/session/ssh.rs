@@ -37,16 +37,26 @@ pub struct Reach {
     pub address: String,
     /// The port of the bake's SSH server there.
     pub port: u16,
+    /// What it is reached through; nothing if directly.
+    pub proxy: Option<Proxy>,
+}
+
+/// What a builder is reached through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proxy {
     /// A host to jump through.
-    pub proxy_jump: Option<String>,
-    /// A program whose input and output is the connection.
-    pub proxy_command: Option<String>,
+    Jump(String),
+    /// A program of somebody's own, whose input and output is the connection.
+    Command(String),
+    /// The same, as baker starts it.
+    SessionManager(String),
 }
 
 impl Reach {
     /// As `ssh_config(5)` has it. Nobody's own configuration changes how a builder is reached, unless it is reached
     /// through something.
     fn config(&self, keys: &Keys) -> String {
+        const OWN: &str = "Host *\nInclude ~/.ssh/config\n";
         let file = |name: &str| keys.folder.join(name).display().to_string();
         let mut text = format!(
             "Host {HOST}
@@ -77,11 +87,12 @@ impl Reach {
             known_hosts = file("known_hosts"),
             client = file("client"),
         );
-        for (name, value) in [("ProxyJump", &self.proxy_jump), ("ProxyCommand", &self.proxy_command)] {
-            if let Some(value) = value {
-                text += &format!("  {name} {value}\nHost *\nInclude ~/.ssh/config\n");
-            }
-        }
+        text += &match &self.proxy {
+            None => String::new(),
+            Some(Proxy::Jump(host)) => format!("  ProxyJump {host}\n{OWN}"),
+            Some(Proxy::Command(command)) => format!("  ProxyCommand {command}\n{OWN}"),
+            Some(Proxy::SessionManager(command)) => format!("  ProxyCommand {command}\n"),
+        };
         text
     }
 }

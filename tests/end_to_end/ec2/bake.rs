@@ -2,17 +2,12 @@
 
 use std::fs;
 
-use testbed::ec2::{self, Cloud, Options};
-
-use super::{baker, left, workspace};
+use super::{baker, left, with_bodies};
 use crate::Outcome;
 
 #[test]
 fn an_instance_becomes_an_ami_that_works_and_nothing_else_is_left() -> Outcome {
-    let cloud = Cloud::start(&Options { bodies: true, ..Options::default() })?;
-    cloud.source_ami("debian-12-amd64-20261101", Some(&ec2::debian()?))?;
-    cloud.remember()?;
-    let workspace = workspace()?;
+    let (cloud, workspace) = with_bodies()?;
     let built = baker(&cloud, &workspace, &["build", "images/small.yaml", "--platform=ec2"])?;
     assert_eq!(built.code, Some(0), "{}", built.stderr);
     let ami = built.stdout.trim();

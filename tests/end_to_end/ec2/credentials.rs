@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use testbed::ec2::Cloud;
+use testbed::https::{Authority, Proxy, Reply, Server};
 use testbed::workspace::{Ended, Workspace};
 
 use super::{command, without_bodies};
@@ -56,5 +57,46 @@ fn without_credentials_or_a_region_nothing_is_tried() -> Outcome {
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     assert!(ended.stderr.contains("it is not known in which region to bake"), "{}", ended.stderr);
     assert_eq!(cloud.calls().len(), 0);
+    Ok(())
+}
+
+/// Between this machine and AWS there may be a proxy, and one that signs certificates itself.
+#[test]
+fn aws_is_called_through_the_proxy_and_believed_by_the_bundle_that_are_named() -> Outcome {
+    const DENIED: &[u8] =
+        b"<ErrorResponse><Error><Code>AccessDenied</Code><Message>not you</Message></Error></ErrorResponse>";
+    let authority = Authority::new()?;
+    let workspace = Workspace::new()?.with("ca.pem", &authority.pem)?;
+    let clean = |bundle: &str, server: &Server, proxy: &Proxy| -> std::io::Result<Ended> {
+        let mut command = workspace.command(&["clean", "--region=us-east-1", "--dry-run"])?;
+        command.env("AWS_ENDPOINT_URL", format!("https://{}", server.address));
+        command
+            .env("AWS_CA_BUNDLE", workspace.path(bundle))
+            .env("HTTPS_PROXY", format!("http://{}", proxy.address));
+        command.env_remove("NO_PROXY").env_remove("no_proxy");
+        command.env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE").env("AWS_SECRET_ACCESS_KEY", "key");
+        command.output().map(Ended::from)
+    };
+    let forbidden = Reply::new("HTTP/1.1 403 Forbidden\r\nContent-Type: text/xml", DENIED);
+    let (server, proxy) = (authority.serve(vec![forbidden])?, Proxy::start()?);
+    let ended = clean("ca.pem", &server, &proxy)?;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("sts:GetCallerIdentity failed for these credentials: not you"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!((proxy.asked()[0].method.as_str(), server.asked().len()), ("CONNECT", 1));
+
+    let stranger = Authority::new()?.serve(Vec::new())?;
+    let ended = clean("ca.pem", &stranger, &proxy)?;
+    assert!(ended.stderr.contains("invalid peer certificate"), "{}", ended.stderr);
+    assert_eq!(stranger.asked().len(), 0);
+    let ended = clean("missing.pem", &server, &proxy)?;
+    assert!(
+        ended.stderr.contains("missing.pem`, which AWS_CA_BUNDLE names: No such file"),
+        "{}",
+        ended.stderr
+    );
     Ok(())
 }

@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use testbed::ec2::{self, Cloud, Effect, On, Options, Times};
 
-use super::{SSH, baker, command, left, without_bodies, workspace};
+use super::{SMALL, SSH, baker, command, left, with_bodies, without_bodies};
 use crate::Outcome;
 
 /// A bake that fails at something, tells this, and leaves nothing.
@@ -44,16 +44,17 @@ fn succeeds(effects: Vec<(On, Effect)>, options: &Options) -> Result<Cloud, Box<
 
 #[test]
 fn throttling_late_answers_and_lost_ones_are_no_failure() -> Outcome {
+    let waits = |call: &ec2::Call| call.parameter("Filter.1.Name").ends_with("-id");
     let cloud = succeeds(
         vec![
             (On::action("RunInstances").times(2), Effect::Throttle),
-            (On::action("DescribeInstances"), Effect::NotFound),
+            (On::action("DescribeInstances").when(waits), Effect::NotFound),
             (On::action("CreateSnapshot"), Effect::CutAfter),
-            (On::action("DescribeSnapshots").nth(2), Effect::NotFound),
+            (On::action("DescribeSnapshots").when(waits), Effect::NotFound),
             (On::action("RegisterImage"), Effect::CutAfter),
             (On::action("CopyImage"), Effect::CutAfter),
             (On::action("CreateSecurityGroup"), Effect::CutAfter),
-            (On::action("DescribeInstances").nth(3), Effect::Stale),
+            (On::action("DescribeInstances").when(waits).nth(2), Effect::Stale),
         ],
         &Options {
             times: Times { running: Duration::from_secs(3), ..Times::default() },
@@ -118,6 +119,27 @@ fn credentials_that_expire_in_the_middle_are_told() -> Outcome {
     Ok(())
 }
 
+#[test]
+fn a_clock_that_is_wrong_is_told() -> Outcome {
+    let (cloud, workspace) = without_bodies()?;
+    cloud.set_clock_ahead(20 * 60);
+    let ended = baker(&cloud, &workspace, &["build", "images/small.yaml", "--platform=ec2"])?;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("this machine's clock is wrong"), "{}", ended.stderr);
+    Ok(())
+}
+
+#[test]
+fn a_disk_without_room_is_told_and_undone() -> Outcome {
+    let (cloud, workspace) = with_bodies()?;
+    cloud.fault(On::action("RunInstances"), Effect::DiskFull(2));
+    let ended = baker(&cloud, &workspace, &["build", "images/small.yaml", "--platform=ec2"])?;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("No space left on device"), "{}", ended.stderr);
+    assert_eq!(left(&cloud)?, [""; 0], "{}", ended.stderr);
+    Ok(())
+}
+
 /// Between something and what baker does next there are at most 2 s, whatever the wait.
 #[test]
 fn no_wait_oversleeps() -> Outcome {
@@ -149,10 +171,7 @@ fn no_wait_oversleeps() -> Outcome {
 
 #[test]
 fn a_builder_that_dies_is_told_at_once() -> Outcome {
-    let cloud = Cloud::start(&Options { bodies: true, ..Options::default() })?;
-    cloud.source_ami("debian-12-amd64-20261101", Some(&ec2::debian()?))?;
-    cloud.remember()?;
-    let workspace = workspace()?;
+    let (cloud, workspace) = with_bodies()?;
     cloud.fault(On::action("RunInstances"), Effect::Dies(Duration::from_secs(1)));
     let ended = baker(&cloud, &workspace, &["build", "images/small.yaml", "--platform=ec2"])?;
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
@@ -161,16 +180,21 @@ fn a_builder_that_dies_is_told_at_once() -> Outcome {
     Ok(())
 }
 
-/// Ctrl-C while recipes are applied: everything is undone before baker ends.
+/// Ctrl-C while recipes are applied: everything of all bakes is undone before baker ends.
 #[test]
-fn an_interrupted_bake_leaves_nothing() -> Outcome {
+fn interrupted_bakes_leave_nothing() -> Outcome {
     let (cloud, workspace) = without_bodies()?;
+    let workspace = workspace.with("images/other.yaml", &SMALL.replace("/images/small", "/images/other"))?;
     let slow = SSH.replace("apply\"*) ;;", "apply\"*) exec sleep 600 ;;");
     let workspace = workspace.with("bin/ssh", &slow)?;
-    let mut baker = command(&workspace, &["build", "images/small.yaml", "--platform=ec2"])?;
+    let arguments = ["build", "images/small.yaml", "images/other.yaml", "--parallel=2", "--platform=ec2"];
+    let mut baker = command(&workspace, &arguments)?;
     let baker = cloud.spawn(baker.stdout(Stdio::null()).stderr(Stdio::piped()))?;
-    let launched = || cloud.calls().iter().any(|call| call.action == "DescribeInstances" && call.succeeded());
-    while !launched() {
+    let launched = || {
+        let is = |call: &&ec2::Call| call.action == "RunInstances" && call.succeeded();
+        cloud.calls().iter().filter(is).count()
+    };
+    while launched() < 2 {
         thread::sleep(Duration::from_millis(50));
     }
     thread::sleep(Duration::from_secs(1));

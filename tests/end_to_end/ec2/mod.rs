@@ -1,10 +1,13 @@
 //! Bakes on EC2: what stays of them, and what does not.
 
 mod bake;
+mod connection;
 mod crash;
 mod credentials;
 mod faults;
+mod placement;
 mod policy;
+mod together;
 mod web;
 
 use std::fs;
@@ -12,7 +15,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use testbed::ec2::{Cloud, Options};
+use testbed::ec2::{self, Cloud, Options};
 use testbed::workspace::{Ended, Workspace};
 
 /// An image that is made in seconds, with everything that can be said of publishing.
@@ -81,6 +84,14 @@ fn workspace_without_bodies() -> io::Result<Workspace> {
     Ok(workspace)
 }
 
+/// A cloud whose instances are hosts that run, and such a folder with the `ssh` of this machine.
+fn with_bodies() -> io::Result<(Cloud, Workspace)> {
+    let cloud = Cloud::start(&Options { bodies: true, ..Options::default() })?;
+    cloud.source_ami("debian-12-amd64-20261101", Some(&ec2::debian()?))?;
+    cloud.remember()?;
+    Ok((cloud, workspace()?))
+}
+
 /// A cloud whose instances have no bodies, with what is there before a bake, and such a folder.
 fn without_bodies() -> io::Result<(Cloud, Workspace)> {
     let cloud = Cloud::start(&Options::default())?;
@@ -98,6 +109,6 @@ fn begin(cloud: &Cloud) -> io::Result<()> {
 
 /// What is left, a line for each.
 fn left(cloud: &Cloud) -> io::Result<Vec<String>> {
-    let line = |left: testbed::ec2::Left| format!("{} {} in {}", left.kind, left.id, left.region);
+    let line = |left: ec2::Left| format!("{} {} in {}", left.kind, left.id, left.region);
     Ok(cloud.left()?.into_iter().map(line).collect())
 }

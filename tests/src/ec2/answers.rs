@@ -106,6 +106,11 @@ const IDS: [(&str, &str, &str); 7] = [
 ];
 
 fn not_found(call: &Call) -> Answer {
+    // Who asks by filters is told that there is nothing.
+    if call.action.starts_with("Describe") && !call.parameter("Filter.1.Name").is_empty() {
+        let empty = format!("<{0}Response xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"/>", call.action);
+        return xml(200, empty);
+    }
     if speaks_json(call) {
         return error(call, 400, "ParameterNotFound", "");
     }

@@ -266,6 +266,22 @@ impl Cloud {
         Ok(())
     }
 
+    /// Sets a quota of the account.
+    ///
+    /// # Errors
+    /// When the cloud does not answer.
+    pub fn quota(&self, code: &str, value: u32) -> io::Result<()> {
+        self.proxy.server.ask("quota", &json!({ "code": code, "value": value })).map(drop)
+    }
+
+    /// Has IAM's simulation say that an action is not allowed.
+    ///
+    /// # Errors
+    /// When the cloud does not answer.
+    pub fn deny(&self, action: &str) -> io::Result<()> {
+        self.proxy.server.ask("deny", &json!({ "action": action })).map(drop)
+    }
+
     /// Something happens at calls from now on.
     pub fn fault(&self, on: On, effect: Effect) {
         self.proxy.faults.add(on, effect);

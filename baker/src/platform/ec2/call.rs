@@ -78,6 +78,17 @@ fn causes<E: Error + 'static, R: std::fmt::Debug>(error: &SdkError<E, R>) -> Str
 }
 
 impl CallError {
+    /// What was asked for by its id was not in the answer.
+    pub(super) fn not_there(action: &'static str, about: String) -> Self {
+        Self {
+            action,
+            about,
+            code: Some("NotFound".into()),
+            message: "it is not there".into(),
+            request: None,
+        }
+    }
+
     /// Whether AWS gave this code.
     pub(super) fn is(&self, code: &str) -> bool {
         self.code.as_deref() == Some(code)
@@ -121,6 +132,7 @@ impl CallError {
             "InstanceLimitExceeded",
             "VcpuLimitExceeded",
             "MaxSpotInstanceCountExceeded",
+            "SpotMaxPriceTooLow",
             "Unsupported",
         ];
         self.code.as_deref().is_some_and(|code| codes.contains(&code))

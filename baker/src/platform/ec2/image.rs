@@ -12,9 +12,9 @@ use aws_sdk_ec2::types::{
 use aws_smithy_types::retry::RetryConfig;
 
 use super::call::{CallError, call};
-use super::source::{Ami, snapshot_of};
+use super::source::{Ami, snapshots_of};
 use super::tags::{self, Tags};
-use super::wait::{Look, until};
+use super::wait::Look;
 use super::{Ec2, launch};
 use crate::failure::Failure;
 use crate::image::Volume;
@@ -32,18 +32,18 @@ impl Ec2 {
     /// Stops a builder as it is: what is on its disk was synchronised, and nothing may be written any more.
     pub(super) async fn stop(&self, id: &str) -> Result<(), Failure> {
         let about = format!("`{id}` in {}", self.region);
-        until(&format!("stopping {about}"), STOP_LIMIT, || async {
+        self.until(&format!("stopping {about}"), STOP_LIMIT, || async {
             let request = self.ec2.stop_instances().instance_ids(id).skip_os_shutdown(true);
             match call("ec2:StopInstances", &about, request.send()).await {
                 Ok(_) => Ok(Look::Done(())),
                 // It answers before it counts as running.
                 Err(error) if error.is("IncorrectInstanceState") => Ok(Look::NotYet(error.message)),
                 Err(error) if error.may_pass() => Err(error),
-                Err(error) => Ok(Look::Never(self.explained(error).await)),
+                Err(error) => Ok(Look::Refused(error)),
             }
         })
         .await?;
-        until(&format!("stopping {about}"), STOP_LIMIT, || async {
+        self.until(&format!("stopping {about}"), STOP_LIMIT, || async {
             let instance = self.instance(id).await?;
             Ok(match instance.state().and_then(|state| state.name()) {
                 Some(InstanceStateName::Stopped) => Look::Done(()),
@@ -56,27 +56,32 @@ impl Ec2 {
         .await
     }
 
-    /// Keeps a volume as a snapshot, and waits until it is complete.
-    pub(super) async fn snapshot_of(&self, volume: &str, run: &str, tags: &Tags) -> Result<String, Failure> {
+    /// Begins a snapshot of a volume, which has what is on the volume now.
+    pub(super) async fn begin_snapshot(
+        &self,
+        volume: &str,
+        run: &str,
+        tags: &Tags,
+    ) -> Result<String, Failure> {
         let about = format!("the volume `{volume}` in {}", self.region);
-        let id = self.create_snapshot(volume, &about, run, tags).await?;
+        self.create_snapshot(volume, &about, run, tags).await
+    }
+
+    /// Waits until a snapshot is complete.
+    pub(super) async fn until_complete(&self, id: &str) -> Result<(), Failure> {
         let about = format!("the snapshot `{id}` in {}", self.region);
-        until(&about, SNAPSHOT_LIMIT, || async {
-            let request = self.ec2.describe_snapshots().snapshot_ids(&id);
-            let answer = call("ec2:DescribeSnapshots", &about, request.send()).await?;
-            Ok(answer.snapshots().first().map_or(Look::NotYet("not seen yet".into()), |snapshot| {
-                match snapshot.state() {
-                    Some(SnapshotState::Completed) => Look::Done(()),
-                    Some(SnapshotState::Error) => {
-                        let why = snapshot.state_message().unwrap_or("AWS does not say why");
-                        Look::Never(Failure::new(format!("{about} failed: {why}")))
-                    }
-                    _ => Look::NotYet(format!("it is at {}", snapshot.progress().unwrap_or("0%"))),
+        self.until(&about, SNAPSHOT_LIMIT, || async {
+            let snapshot = self.snapshot(id).await?;
+            Ok(match snapshot.state() {
+                Some(SnapshotState::Completed) => Look::Done(()),
+                Some(SnapshotState::Error) => {
+                    let why = snapshot.state_message().unwrap_or("AWS does not say why");
+                    Look::Never(Failure::new(format!("{about} failed: {why}")))
                 }
-            }))
+                _ => Look::NotYet(format!("it is at {}", snapshot.progress().unwrap_or("0%"))),
+            })
         })
-        .await?;
-        Ok(id)
+        .await
     }
 
     /// The call has no token that makes it one, so when its answer is lost the snapshot is looked for.
@@ -88,7 +93,7 @@ impl Ec2 {
         tags: &Tags,
     ) -> Result<String, Failure> {
         let once = aws_sdk_ec2::config::Config::builder().retry_config(RetryConfig::disabled());
-        until(&format!("beginning a snapshot of {about}"), Duration::from_mins(5), || async {
+        self.until(&format!("beginning a snapshot of {about}"), Duration::from_mins(5), || async {
             let request = self
                 .ec2
                 .create_snapshot()
@@ -104,7 +109,7 @@ impl Ec2 {
                     None => Ok(Look::NotYet(error.message)),
                 },
                 Err(error) if error.is_throttled() => Ok(Look::NotYet(error.message)),
-                Err(error) => Ok(Look::Never(self.explained(error).await)),
+                Err(error) => Ok(Look::Refused(error)),
             }
         })
         .await
@@ -134,24 +139,27 @@ impl Ec2 {
         Ok(None)
     }
 
-    /// Makes an AMI of a snapshot, with everything that it will ever be at its birth.
+    /// Makes an AMI of snapshots, that of the root volume first, each with its device and what volumes of it are. It
+    /// has everything that it will ever be at its birth.
     pub(super) async fn register(
         &self,
         name: &str,
         description: &str,
         source: &Ami,
-        snapshot: &str,
-        volume: &Volume,
+        parts: &[(String, &Volume, String)],
         tags: &Tags,
     ) -> Result<String, Failure> {
         let about = format!("the AMI `{name}` in {}", self.region);
-        let root = EbsBlockDevice::builder()
-            .snapshot_id(snapshot)
-            .volume_type(VolumeType::from(volume.kind.name()))
-            .set_iops(volume.iops)
-            .set_throughput(volume.throughput)
-            .delete_on_termination(true)
-            .build();
+        let devices = parts.iter().map(|(device, volume, snapshot)| {
+            let volume = EbsBlockDevice::builder()
+                .snapshot_id(snapshot)
+                .volume_type(VolumeType::from(volume.kind.name()))
+                .set_iops(volume.iops)
+                .set_throughput(volume.throughput)
+                .delete_on_termination(true)
+                .build();
+            BlockDeviceMapping::builder().device_name(device).ebs(volume).build()
+        });
         let request = self
             .ec2
             .register_image()
@@ -159,9 +167,7 @@ impl Ec2 {
             .description(description)
             .architecture(ArchitectureValues::from(source.architecture.as_str()))
             .root_device_name(&source.root_device)
-            .block_device_mappings(
-                BlockDeviceMapping::builder().device_name(&source.root_device).ebs(root).build(),
-            )
+            .set_block_device_mappings(Some(devices.collect()))
             .virtualization_type("hvm")
             .ena_support(source.ena)
             .sriov_net_support("simple")
@@ -173,11 +179,15 @@ impl Ec2 {
             .await;
         let id = match made {
             Ok(made) => made.image_id.unwrap_or_default(),
-            // The first answer may have been lost: it is ours if it has the snapshot.
+            // The first answer may have been lost: it is ours if it has the snapshots.
             Err(error) if error.is("InvalidAMIName.Duplicate") => {
                 let named = Filter::builder().name("name").values(name).build();
                 let images = self.images(&[], &[named], Some("self")).await?;
-                let image = images.iter().find(|image| snapshot_of(image) == Some(snapshot));
+                let ours = |image: &&Image| {
+                    let has = snapshots_of(image);
+                    parts.iter().all(|(_, _, snapshot)| has.contains(snapshot))
+                };
+                let image = images.iter().find(ours);
                 let id = image.and_then(Image::image_id).map(str::to_owned);
                 id.ok_or_else(|| {
                     Failure::from(error).help("give it another name with `publish: { ec2: { name: ... } }`")
@@ -192,9 +202,8 @@ impl Ec2 {
     /// Waits until an AMI can be launched, and returns what it is then.
     pub(super) async fn until_available(&self, id: &str) -> Result<Image, Failure> {
         let about = format!("the AMI `{id}` in {}", self.region);
-        until(&about, IMAGE_LIMIT, || async {
-            let images = self.images(&[id.to_owned()], &[], None).await?;
-            let Some(image) = images.first() else { return Ok(Look::NotYet("not seen yet".into())) };
+        self.until(&about, IMAGE_LIMIT, || async {
+            let image = self.image(id).await?;
             Ok(match image.state() {
                 Some(ImageState::Available) => Look::Done(image.clone()),
                 Some(

@@ -5,9 +5,10 @@ use std::time::Duration;
 use aws_sdk_ec2::operation::create_security_group::CreateSecurityGroupOutput;
 use aws_sdk_ec2::types::{
     BlockDeviceMapping, EbsBlockDevice, HttpTokensState, IamInstanceProfileSpecification, Instance,
+    InstanceInterruptionBehavior, InstanceLifecycleType, InstanceMarketOptionsRequest,
     InstanceMetadataEndpointState, InstanceMetadataOptionsRequest, InstanceNetworkInterfaceSpecification,
-    InstanceStateName, InstanceType, IpPermission, IpRange, Ipv6Range, Reservation, ResourceType,
-    ShutdownBehavior, VolumeType,
+    InstanceStateName, InstanceType, IpPermission, IpRange, Ipv6Range, MarketType, ResourceType,
+    ShutdownBehavior, SpotInstanceType, SpotMarketOptions, VolumeType,
 };
 use aws_smithy_types::base64;
 use aws_smithy_types::retry::RetryConfig;
@@ -16,11 +17,11 @@ use super::call::{CallError, call};
 use super::place::{Candidate, Placement};
 use super::source::Ami;
 use super::tags::Tags;
-use super::wait::{Look, until};
+use super::wait::Look;
 use super::{Ec2, address};
 use crate::failure::{Failure, failed};
-use crate::image::{Address, Ec2Builder, Volume};
-use crate::session::{Keys, Reach, SshSession};
+use crate::image::{Address, Ec2Builder, Ssh, Volume};
+use crate::session::{Keys, Proxy, Reach, SshSession};
 
 /// From the answer of `RunInstances` to a program on the builder; longer means that something keeps it from booting.
 const BOOT_LIMIT: Duration = Duration::from_mins(10);
@@ -54,8 +55,10 @@ pub(super) struct Running {
     pub(super) id: String,
     /// How it is reached.
     reach: Reach,
-    /// The volume that it runs from.
-    pub(super) volume: String,
+    /// The volumes that become the image, that it runs from first, each with its device.
+    pub(super) volumes: Vec<(String, String)>,
+    /// Whether it can be stopped; what is on Spot capacity cannot.
+    pub(super) stops: bool,
 }
 
 impl Running {
@@ -76,7 +79,9 @@ impl Ec2 {
         tags: &Tags,
     ) -> Result<String, Failure> {
         let about = format!("the security group `{run}` in {}", self.region);
-        let from = self.admitted(settings, vpc).await?;
+        // Who is reached through Session Manager admits nobody.
+        let from =
+            if settings.ssh.session_manager { Vec::new() } else { self.admitted(settings, vpc).await? };
         let request = self
             .ec2
             .create_security_group()
@@ -96,6 +101,9 @@ impl Ec2 {
             }
             Err(error) => return Err(self.explained(error).await),
         };
+        if from.is_empty() {
+            return Ok(group);
+        }
         let mut permission = IpPermission::builder()
             .ip_protocol("tcp")
             .from_port(settings.ssh.port.into())
@@ -109,7 +117,7 @@ impl Ec2 {
         }
         let permission = permission.build();
         // A group that was just made may not be seen by the call that fills it.
-        until(&format!("opening {about}"), Duration::from_mins(1), || async {
+        self.until(&format!("opening {about}"), Duration::from_mins(1), || async {
             let request = self
                 .ec2
                 .authorize_security_group_ingress()
@@ -148,8 +156,8 @@ impl Ec2 {
         let mut refused: Vec<String> = Vec::new();
         for (number, candidate) in launch.placement.candidates.iter().enumerate() {
             let token = format!("{}-{number}", launch.token);
-            let what = format!("launching `{}` in {}", candidate.instance_type, candidate.zone);
-            let made = until(&what, LAUNCH_LIMIT, || async {
+            let what = format!("launching {candidate}");
+            let made = self.until(&what, LAUNCH_LIMIT, || async {
                 let made = self.run_instances(launch, candidate, &token, false);
                 match self.making(made, |id| Some(id)).await {
                     Ok(id) => Ok(Look::Done(Ok(id))),
@@ -161,12 +169,7 @@ impl Ec2 {
                 Ok(id) => return Ok((id, candidate.clone())),
                 Err(error) if error.is_no_capacity() => {
                     let code = error.code.as_deref().unwrap_or_default();
-                    refused.push(format!(
-                        "\n  {} in {}: {} ({code})",
-                        candidate.instance_type,
-                        candidate.zone,
-                        error.message.trim()
-                    ));
+                    refused.push(format!("\n  {candidate}: {} ({code})", error.message.trim()));
                 }
                 Err(error) => return Err(self.explained(error).await),
             }
@@ -184,10 +187,20 @@ impl Ec2 {
         dry_run: bool,
     ) -> Result<String, CallError> {
         let Launch { ami, settings, groups, user_data, tags, .. } = launch;
-        let root = BlockDeviceMapping::builder()
-            .device_name(&ami.root_device)
-            .ebs(root_volume(&settings.volume, ami))
-            .build();
+        let Ec2Builder { volume: root, volumes, scratch_volumes, .. } = settings;
+        let root = Volume { size: root.size.or(Some(ami.root_size)), ..root.clone() };
+        let volumes = volumes.iter().chain(scratch_volumes).chain([(&ami.root_device, &root)]);
+        let devices = volumes.map(|(device, volume)| {
+            BlockDeviceMapping::builder().device_name(device).ebs(new_volume(volume)).build()
+        });
+        let market = candidate.spot.then(|| {
+            // Of a Spot request that is not repeated nothing stays when its instance has ended.
+            let once = SpotMarketOptions::builder()
+                .spot_instance_type(SpotInstanceType::OneTime)
+                .instance_interruption_behavior(InstanceInterruptionBehavior::Terminate)
+                .build();
+            InstanceMarketOptionsRequest::builder().market_type(MarketType::Spot).spot_options(once).build()
+        });
         let interface = InstanceNetworkInterfaceSpecification::builder()
             .device_index(0)
             .subnet_id(&candidate.subnet)
@@ -212,7 +225,8 @@ impl Ec2 {
             .min_count(1)
             .max_count(1)
             .client_token(token)
-            .block_device_mappings(root)
+            .set_block_device_mappings(Some(devices.collect()))
+            .set_instance_market_options(market)
             .network_interfaces(interface)
             .metadata_options(metadata)
             .set_iam_instance_profile(profile)
@@ -221,12 +235,16 @@ impl Ec2 {
             .tag_specifications(tags.on(ResourceType::Instance))
             .tag_specifications(tags.on(ResourceType::Volume))
             .tag_specifications(tags.on(ResourceType::NetworkInterface));
+        let request = if candidate.spot {
+            request.tag_specifications(tags.on(ResourceType::SpotInstancesRequest))
+        } else {
+            request
+        };
         let request = if dry_run { request.dry_run(true) } else { request };
         // Where there is no room the answer has the status 500, and the SDK would ask again for two minutes.
         let once = aws_sdk_ec2::config::Config::builder().retry_config(RetryConfig::disabled());
         let request = request.customize().config_override(once);
-        let about = format!("`{}` in {}", candidate.instance_type, candidate.zone);
-        let answer = call("ec2:RunInstances", &about, request.send()).await?;
+        let answer = call("ec2:RunInstances", &candidate.to_string(), request.send()).await?;
         let id = answer.instances().first().and_then(Instance::instance_id);
         Ok(id.unwrap_or_default().to_owned())
     }
@@ -239,7 +257,7 @@ impl Ec2 {
         keys: &Keys,
     ) -> Result<(Running, SshSession), Failure> {
         let what = format!("an address for `{id}`");
-        let instance = until(&what, BOOT_LIMIT, || async {
+        let instance = self.until(&what, BOOT_LIMIT, || async {
             let instance = self.instance(id).await?;
             Ok(match (gone(&instance), reachable(&instance, settings.ssh.address)) {
                 (Some(why), _) => Look::Never(why),
@@ -251,13 +269,20 @@ impl Ec2 {
         let reach = Reach {
             address,
             port: settings.ssh.port,
-            proxy_jump: settings.ssh.proxy_jump.clone(),
-            proxy_command: settings.ssh.proxy_command.as_ref().map(|command| command.replace("%i", id)),
+            proxy: match &settings.ssh {
+                Ssh { session_manager: true, .. } => {
+                    self.through_session_manager(id).map(Proxy::SessionManager)
+                }
+                Ssh { proxy_jump: Some(host), .. } => Some(Proxy::Jump(host.clone())),
+                Ssh { proxy_command, .. } => {
+                    proxy_command.as_ref().map(|command| Proxy::Command(command.replace("%i", id)))
+                }
+            },
         };
         let session =
             SshSession::new(id, &reach, keys).map_err(failed("write how the builder is reached"))?;
         let what = format!("the SSH server on `{id}` at {}:{}", reach.address, reach.port);
-        until(&what, BOOT_LIMIT, || async {
+        self.until(&what, BOOT_LIMIT, || async {
             let why = match session.greet().await {
                 Ok(Ok(())) => return Ok(Look::Done(())),
                 Err(error) => return Ok(Look::Never(Failure::because("failed to connect", &error))),
@@ -272,33 +297,15 @@ impl Ec2 {
                         cloud-init runs in the source AMI: `aws ec2 get-console-output` shows its boot";
             if failure.help.is_some() { failure } else { failure.help(help) }
         })?;
-        let root = instance.root_device_name().unwrap_or_default();
-        let volume = |instance: &Instance| {
-            let root =
-                instance.block_device_mappings().iter().find(|device| device.device_name() == Some(root));
-            root.and_then(|device| device.ebs()).and_then(|volume| volume.volume_id()).map(str::to_owned)
+        let mut devices = vec![instance.root_device_name().unwrap_or_default()];
+        devices.extend(settings.volumes.keys().map(String::as_str));
+        let volumes = match attached(&instance, &devices) {
+            Some(volumes) => volumes,
+            // They may not have been attached when the address was seen.
+            None => attached(&self.instance(id).await?, &devices).unwrap_or_default(),
         };
-        let volume = match volume(&instance) {
-            Some(volume) => volume,
-            // It may not have been attached when the address was seen.
-            None => self.instance(id).await.map(|instance| volume(&instance))?.unwrap_or_default(),
-        };
-        Ok((Running { id: id.to_owned(), reach, volume }, session))
-    }
-
-    /// What an instance is now.
-    pub(super) async fn instance(&self, id: &str) -> Result<Instance, CallError> {
-        let about = format!("`{id}` in {}", self.region);
-        let request = self.ec2.describe_instances().instance_ids(id);
-        let answer = call("ec2:DescribeInstances", &about, request.send()).await?;
-        let instance = answer.reservations().iter().flat_map(Reservation::instances).next();
-        instance.cloned().ok_or_else(|| CallError {
-            action: "ec2:DescribeInstances",
-            about,
-            code: Some("InvalidInstanceID.NotFound".into()),
-            message: "it is not there".into(),
-            request: None,
-        })
+        let stops = instance.instance_lifecycle() != Some(&InstanceLifecycleType::Spot);
+        Ok((Running { id: id.to_owned(), reach, volumes, stops }, session))
     }
 
     /// Makes the keys of a run, in a folder that goes with it.
@@ -342,9 +349,19 @@ fn reachable(instance: &Instance, wanted: Address) -> Option<String> {
     }
 }
 
-fn root_volume(volume: &Volume, ami: &Ami) -> EbsBlockDevice {
+/// The volumes of devices, in their order; nothing unless all are attached.
+fn attached(instance: &Instance, devices: &[&str]) -> Option<Vec<(String, String)>> {
+    let mappings = instance.block_device_mappings();
+    let volume = |device: &&str| {
+        let mapping = mappings.iter().find(|mapping| mapping.device_name() == Some(device))?;
+        Some(((*device).to_owned(), mapping.ebs()?.volume_id()?.to_owned()))
+    };
+    devices.iter().map(volume).collect()
+}
+
+fn new_volume(volume: &Volume) -> EbsBlockDevice {
     EbsBlockDevice::builder()
-        .volume_size(volume.size.unwrap_or(ami.root_size))
+        .set_volume_size(volume.size)
         .volume_type(VolumeType::from(volume.kind.name()))
         .set_iops(volume.iops)
         .set_throughput(volume.throughput)

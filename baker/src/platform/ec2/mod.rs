@@ -9,13 +9,20 @@
 //! moment at which something exists that is written down nowhere, and with the ledger lost the tags are enough.
 
 mod address;
+mod batch;
 mod call;
+mod connect;
 mod image;
 mod launch;
+mod look;
+mod on_builder;
 mod place;
 mod policy;
 mod preflight;
 mod publish;
+mod quota;
+mod session_manager;
+mod simulate;
 mod source;
 mod tags;
 mod undo;
@@ -23,23 +30,26 @@ mod user_data;
 mod wait;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::SdkConfig;
+use futures_util::future::try_join_all;
 use serde_json::Value as Json;
 
+pub use connect::Way;
 pub use policy::policy;
+pub use session_manager::{PluginCall, SESSION_MANAGER_PLUGIN, open_session};
 use source::Ami as SourceAmi;
 pub use undo::Leftover;
 
-use self::call::{CallError, call};
+use self::call::CallError;
 use self::launch::{Launch, Running};
+use self::look::{Looks, Shared};
+use self::on_builder::{freeze, packages};
 use self::place::Placement;
 use self::preflight::Wanted;
 use self::tags::Tags;
@@ -64,10 +74,12 @@ pub struct Ec2 {
     region: String,
     /// The ARN of whoever calls.
     caller: String,
+    looks: Rc<Looks>,
+    shared: Rc<Shared>,
     memory: Rc<Memory>,
 }
 
-/// What this process knows that AWS may not tell yet.
+/// What a bake knows that AWS may not tell yet.
 #[derive(Debug, Default)]
 struct Memory {
     /// The ids of what was made.
@@ -123,71 +135,6 @@ pub struct Image {
 }
 
 impl Ec2 {
-    /// The region that was named, else the one that the environment or the profile names.
-    ///
-    /// # Errors
-    /// When none does, or the credentials are missing or not valid.
-    pub async fn connect(region: Option<&str>) -> Result<Self, Failure> {
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .retry_config(
-                RetryConfig::standard().with_max_attempts(8).with_max_backoff(Duration::from_secs(10)),
-            )
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .connect_timeout(Duration::from_secs(5))
-                    .operation_attempt_timeout(Duration::from_mins(1))
-                    .build(),
-            );
-        if let Some(region) = region {
-            loader = loader.region(Region::new(region.to_owned()));
-        }
-        let sdk = loader.load().await;
-        let Some(region) = sdk.region().map(ToString::to_string) else {
-            return Err(Failure::new("it is not known in which region to bake")
-                .help("name it with `--region`, AWS_REGION, or `region` in the profile"));
-        };
-        let sts = aws_sdk_sts::Client::new(&sdk);
-        let identity = call("sts:GetCallerIdentity", "these credentials", sts.get_caller_identity().send());
-        let caller = match identity.await {
-            Ok(identity) => identity.arn.unwrap_or_default(),
-            Err(error) if error.code.is_none() => {
-                return Err(Failure::from(error).help(
-                    "log in, or name a profile with AWS_PROFILE: baker finds credentials as the AWS CLI does",
-                ));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        Ok(Self::of(sdk, region, caller, Rc::default()))
-    }
-
-    fn of(sdk: SdkConfig, region: String, caller: String, memory: Rc<Memory>) -> Self {
-        Self {
-            ec2: aws_sdk_ec2::Client::new(&sdk),
-            ssm: aws_sdk_ssm::Client::new(&sdk),
-            sts: aws_sdk_sts::Client::new(&sdk),
-            sdk,
-            region,
-            caller,
-            memory,
-        }
-    }
-
-    /// The same account in another region.
-    #[must_use]
-    pub fn in_region(&self, region: &str) -> Self {
-        let sdk = self.sdk.to_builder().region(Region::new(region.to_owned())).build();
-        Self::of(sdk, region.to_owned(), self.caller.clone(), Rc::clone(&self.memory))
-    }
-
-    /// Every region that the account has enabled.
-    ///
-    /// # Errors
-    /// When AWS does not tell.
-    pub async fn regions(&self) -> Result<Vec<String>, Failure> {
-        let answer = call("ec2:DescribeRegions", "the account", self.ec2.describe_regions().send()).await?;
-        Ok(answer.regions().iter().filter_map(|region| region.region_name().map(str::to_owned)).collect())
-    }
-
     /// A call that makes something, whose answer is remembered: only an answer says that it was all.
     async fn making<T>(
         &self,
@@ -221,12 +168,19 @@ impl Ec2 {
         CallError { message, ..error }.into()
     }
 
+    /// What a call came to, explained if it failed.
+    async fn done<T>(&self, result: Result<T, CallError>) -> Result<T, Failure> {
+        match result {
+            Ok(value) => Ok(value),
+            Err(error) => Err(self.explained(error).await),
+        }
+    }
+
     /// Launches an instance and waits until it answers.
     async fn up(&self, launch: &Launch<'_>, keys: &Keys) -> Result<(Running, SshSession, String), Failure> {
         let (id, candidate) = self.launch_anywhere(launch).await?;
         let (running, session) = self.until_it_answers(&id, launch.settings, keys).await?;
-        let shown =
-            format!("{id}, {} in {}, at {}", candidate.instance_type, candidate.zone, running.address());
+        let shown = format!("{id}, {candidate}, at {}", running.address());
         Ok((running, session, shown))
     }
 }
@@ -248,6 +202,14 @@ impl Platform for Ec2 {
 
     const NAME: &str = "ec2";
     const BOOTS: bool = true;
+
+    fn anew(&self) -> Self {
+        Self { memory: Rc::default(), ..self.clone() }
+    }
+
+    fn region(&self) -> Option<&str> {
+        Some(&self.region)
+    }
 
     async fn start(&self, source: &Source) -> Result<(SourceAmi, SourceRecord), Failure> {
         let Some(ec2) = &source.ec2 else {
@@ -354,8 +316,10 @@ impl Platform for Ec2 {
         let argv = ["sh", "-c", "\"$1\" seal --root=/ --format=json; code=$?; sync; exit $code", "sh", AGENT];
         let ended = session.run(&argv, Input::Nothing, &mut |line| text += line).await;
         let report = SealReport::read(&text, &ended.map_err(failed("seal the builder"))?)?;
-        if report.leaks.is_empty() {
-            self.stop(&running.id).await?;
+        match report.leaks.as_slice() {
+            [] if prepared.settings.quiesce || !running.stops => freeze(&session).await?,
+            [] => self.stop(&running.id).await?,
+            _ => {}
         }
         Ok((Sealed { running, prepared, packages }, report))
     }
@@ -372,12 +336,20 @@ impl Platform for Ec2 {
         wanted.insert(tags::INPUT_DIGEST.into(), order.input_digest.clone());
         wanted.insert("Name".into(), name.clone());
         let tags = prepared.checked.tags.with(wanted);
-        let snapshot = self.snapshot_of(&running.volume, run.ledger.run(), &tags).await?;
+        let (run, volumes) = (run.ledger.run(), &running.volumes);
+        let begun = volumes.iter().map(|(_, volume)| self.begin_snapshot(volume, run, &tags));
+        let snapshots = try_join_all(begun).await?;
         self.begin_to_end(&running.id).await;
-        let (source, volume) = (&prepared.source, &prepared.settings.volume);
-        let id = self.register(name, &order.image.description, source, &snapshot, volume, &tags).await?;
-        let shown = format!("{id} ({name}) of {snapshot}, {} packages", packages.len());
-        let ami = Ami { region: self.region.clone(), id: id.clone(), name: name.clone(), snapshot };
+        try_join_all(snapshots.iter().map(|snapshot| self.until_complete(snapshot))).await?;
+        let (source, settings) = (&prepared.source, &prepared.settings);
+        let parts = volumes.iter().zip(&snapshots).map(|((device, _), snapshot)| {
+            let volume = settings.volumes.get(device).unwrap_or(&settings.volume);
+            (device.clone(), volume, snapshot.clone())
+        });
+        let parts: Vec<_> = parts.collect();
+        let id = self.register(name, &order.image.description, source, &parts, &tags).await?;
+        let shown = format!("{id} ({name}) of {}, {} packages", snapshots.join(" and "), packages.len());
+        let ami = Ami { region: self.region.clone(), id: id.clone(), name: name.clone(), snapshots };
         let source = SourceAmi { id, name: name.clone(), ..source.clone() };
         let artifact = Artifact::Ami(ami.clone());
         Ok((Kept { image: Image { ami, source, tags, prepared }, artifact, packages }, shown))
@@ -392,7 +364,12 @@ impl Platform for Ec2 {
         let prepared = &image.prepared;
         let token = format!("{}-boot", run.ledger.run());
         let mut user_data = prepared.user_data(order.image.test.is_some())?;
-        let mut settings = prepared.settings.clone();
+        // The image brings its volumes itself.
+        let mut settings = Ec2Builder {
+            volumes: BTreeMap::new(),
+            scratch_volumes: BTreeMap::new(),
+            ..prepared.settings.clone()
+        };
         if let Some(test) = &order.image.test {
             user_data = user_data::with_other(&user_data, &test.text);
             settings.instance_profile = test.instance_profile.clone().or(settings.instance_profile);
@@ -472,19 +449,4 @@ impl Prepared {
 /// Where the manifest of an image on EC2 is.
 fn place(order: &Order<'_, SourceAmi>) -> PathBuf {
     order.output.join(format!("{}.ec2.json", order.image.name))
-}
-
-/// The packages that are installed on a builder.
-async fn packages(session: &SshSession) -> Result<Vec<(String, String)>, Failure> {
-    let list = "if command -v dpkg-query >/dev/null; then dpkg-query --show --showformat='${db:Status-Abbrev}${Package} ${Version}\\n' | sed -n 's/^ii //p'; \
-                else rpm --query --all --queryformat '%{NAME} %{EVR}\\n' | sort; fi";
-    let mut packages = Vec::new();
-    let mut line = |line: &str| {
-        packages.extend(line.split_once(' ').map(|(name, version)| (name.to_owned(), version.to_owned())));
-    };
-    let ended = session.run(&["sh", "-c", list], Input::Nothing, &mut line).await;
-    match ended.map_err(failed("list the packages"))? {
-        ended if ended.code == Some(0) => Ok(packages),
-        ended => Err(Failure::new(format!("failed to list the packages: {}", ended.error.trim()))),
-    }
 }

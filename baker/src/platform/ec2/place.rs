@@ -1,6 +1,8 @@
 //! Where a builder can be launched: instance types, and subnets in zones that have them.
 
-use aws_sdk_ec2::types::{Filter, InstanceType, LocationType, Subnet};
+use std::fmt;
+
+use aws_sdk_ec2::types::{Filter, InstanceType, LocationType, Subnet, VCpuInfo};
 
 use super::Ec2;
 use super::call::call;
@@ -26,6 +28,24 @@ pub(super) struct Candidate {
     pub(super) subnet: String,
     /// Its zone.
     pub(super) zone: String,
+    /// Whether on Spot capacity.
+    pub(super) spot: bool,
+    /// How many vCPUs the type has.
+    pub(super) vcpus: i32,
+}
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let market = if self.spot { " (Spot)" } else { "" };
+        write!(formatter, "{}{market} in {}", self.instance_type, self.zone)
+    }
+}
+
+/// The processors of an instance type.
+struct Processor {
+    instance_type: String,
+    architectures: Vec<String>,
+    vcpus: i32,
 }
 
 /// Small types with burst credits, the newest that every region has.
@@ -45,18 +65,26 @@ impl Ec2 {
             types => types.to_vec(),
         };
         let (subnets, zones, known) =
-            tokio::join!(self.subnets(builder), self.offerings(&types), self.architectures(&types));
-        for (name, architectures) in known? {
+            tokio::join!(self.subnets(builder), self.offerings(&types), self.processors(&types));
+        let known = known?;
+        for Processor { instance_type, architectures, .. } in &known {
             if !architectures.iter().any(|known| known == arch.of_ec2()) {
                 return Err(Failure::new(format!(
-                    "the instance type `{name}` is for {}, and the image for {}",
+                    "the instance type `{instance_type}` is for {}, and the image for {}",
                     architectures.join(" and "),
                     arch.of_ec2()
                 ))
                 .help("list other `instance_types` under `builder: ec2:`"));
             }
         }
-        candidates(&types, &subnets?, &zones?, &self.region)
+        // In the order in which they are wanted.
+        let of_type = |name: &String| {
+            let vcpus = known.iter().find(|one| one.instance_type == *name).map_or(0, |one| one.vcpus);
+            (name.clone(), vcpus)
+        };
+        let types: Vec<(String, i32)> = types.iter().map(of_type).collect();
+        let markets: &[bool] = if builder.spot { &[true, false] } else { &[false] };
+        candidates(&types, markets, &subnets?, &zones?, &self.region)
     }
 
     async fn subnets(&self, builder: &Ec2Builder) -> Result<Vec<Subnet>, Failure> {
@@ -114,25 +142,28 @@ impl Ec2 {
         Ok(offerings.iter().filter_map(pair).collect())
     }
 
-    /// Each type with the processors that it has.
-    async fn architectures(&self, types: &[String]) -> Result<Vec<(String, Vec<String>)>, Failure> {
+    /// What processors types have.
+    async fn processors(&self, types: &[String]) -> Result<Vec<Processor>, Failure> {
         let wanted = types.iter().map(|name| InstanceType::from(name.as_str())).collect();
         let request = self.ec2.describe_instance_types().set_instance_types(Some(wanted));
         let about = format!("{} in {}", types.join(", "), self.region);
         let answer = call("ec2:DescribeInstanceTypes", &about, request.send()).await?;
         let read = |info: &aws_sdk_ec2::types::InstanceTypeInfo| {
             let names = info.processor_info()?.supported_architectures();
-            Some((
-                info.instance_type()?.as_str().to_owned(),
-                names.iter().map(|name| name.as_str().to_owned()).collect(),
-            ))
+            Some(Processor {
+                instance_type: info.instance_type()?.as_str().to_owned(),
+                architectures: names.iter().map(|name| name.as_str().to_owned()).collect(),
+                vcpus: info.v_cpu_info().and_then(VCpuInfo::default_v_cpus).unwrap_or(0),
+            })
         };
         Ok(answer.instance_types().iter().filter_map(read).collect())
     }
 }
 
+/// `types` have their vCPUs; `markets` are whether on Spot capacity. Both are in the order in which they are tried.
 fn candidates(
-    types: &[String],
+    types: &[(String, i32)],
+    markets: &[bool],
     subnets: &[Subnet],
     offered: &[(String, String)],
     region: &str,
@@ -143,17 +174,26 @@ fn candidates(
             .help("name one with `subnet: { id: subnet-... }`, or more tags"));
     }
     let mut candidates = Vec::new();
-    for instance_type in types {
+    for (&spot, (instance_type, vcpus)) in
+        markets.iter().flat_map(|spot| types.iter().map(move |one| (spot, one)))
+    {
         for subnet in subnets {
             let zone = subnet.availability_zone().unwrap_or_default().to_owned();
             if offered.iter().any(|(name, place)| name == instance_type && *place == zone) {
                 let subnet = subnet.subnet_id().unwrap_or_default().to_owned();
-                candidates.push(Candidate { instance_type: instance_type.clone(), subnet, zone });
+                candidates.push(Candidate {
+                    instance_type: instance_type.clone(),
+                    subnet,
+                    zone,
+                    spot,
+                    vcpus: *vcpus,
+                });
             }
         }
     }
     if candidates.is_empty() {
         let zones: Vec<&str> = subnets.iter().filter_map(Subnet::availability_zone).collect();
+        let types: Vec<&str> = types.iter().map(|(name, _)| name.as_str()).collect();
         return Err(Failure::new(format!("none of {} is offered in {}", types.join(", "), zones.join(", ")))
             .help("list other `instance_types`, or another `subnet`, under `builder: ec2:`"));
     }
@@ -168,8 +208,8 @@ mod tests {
         Subnet::builder().subnet_id(id).vpc_id(vpc).availability_zone(zone).build()
     }
 
-    fn names(names: &[&str]) -> Vec<String> {
-        names.iter().map(|&name| name.to_owned()).collect()
+    fn names(names: &[&str]) -> Vec<(String, i32)> {
+        names.iter().map(|&name| (name.to_owned(), 2)).collect()
     }
 
     #[test]
@@ -177,15 +217,22 @@ mod tests {
         let subnets = [subnet("subnet-a", "vpc-1", "us-east-1a"), subnet("subnet-b", "vpc-1", "us-east-1b")];
         let offered = [("t3.small", "us-east-1b"), ("c7i.large", "us-east-1a"), ("c7i.large", "us-east-1b")];
         let offered: Vec<_> = offered.map(|(name, zone)| (name.to_owned(), zone.to_owned())).into();
-        let place = |types: &[&str]| candidates(&names(types), &subnets, &offered, "us-east-1");
-        let found = place(&["t3.small", "c7i.large"]).expect("there are some");
-        let found: Vec<String> =
-            found.candidates.iter().map(|one| format!("{} {}", one.instance_type, one.subnet)).collect();
-        assert_eq!(found, ["t3.small subnet-b", "c7i.large subnet-a", "c7i.large subnet-b"]);
-        let error = place(&["m9.huge"]).expect_err("nowhere");
+        let place = |types: &[&str], markets: &[bool]| {
+            candidates(&names(types), markets, &subnets, &offered, "us-east-1")
+        };
+        let shown = |found: Placement| found.candidates.iter().map(Candidate::to_string).collect::<Vec<_>>();
+        let found = place(&["t3.small", "c7i.large"], &[false]).expect("there are some");
+        assert_eq!(
+            shown(found),
+            ["t3.small in us-east-1b", "c7i.large in us-east-1a", "c7i.large in us-east-1b"]
+        );
+        let found = place(&["t3.small"], &[true, false]).expect("there are some");
+        assert_eq!(shown(found), ["t3.small (Spot) in us-east-1b", "t3.small in us-east-1b"]);
+        let error = place(&["m9.huge"], &[false]).expect_err("nowhere");
         assert_eq!(error.message, "none of m9.huge is offered in us-east-1a, us-east-1b");
         let two = [subnet("subnet-a", "vpc-1", "us-east-1a"), subnet("subnet-b", "vpc-2", "us-east-1b")];
-        let error = candidates(&names(&["t3.small"]), &two, &offered, "us-east-1").expect_err("two VPCs");
+        let error =
+            candidates(&names(&["t3.small"]), &[false], &two, &offered, "us-east-1").expect_err("two VPCs");
         assert_eq!(error.message, "the subnets in us-east-1 are not all of one VPC");
     }
 }

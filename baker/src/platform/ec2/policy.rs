@@ -2,6 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
+use super::session_manager::DOCUMENT;
 use crate::image::{Address, AmiSource, BakePlan};
 
 /// Calls that look, and can be narrowed to nothing (Service Authorization Reference, "Amazon EC2": no resource types).
@@ -15,6 +16,8 @@ const LOOK: &[&str] = &[
     "ec2:DescribeSnapshots",
     "ec2:DescribeSubnets",
     "ec2:DescribeVolumes",
+    "iam:SimulatePrincipalPolicy",
+    "servicequotas:GetServiceQuota",
     "sts:DecodeAuthorizationMessage",
     "sts:GetCallerIdentity",
 ];
@@ -45,14 +48,18 @@ pub fn policy(image: &BakePlan, source: &AmiSource) -> Json {
     let (builder, publish) = (&image.builder.ec2, &image.publish.ec2);
     let temporary_group = builder.security_groups.is_empty();
     let mut look = LOOK.to_vec();
-    if temporary_group && builder.ssh.admit.is_empty() && builder.ssh.address == Address::Private {
+    let asks_for_network = builder.ssh.address == Address::Private && !builder.ssh.session_manager;
+    if temporary_group && builder.ssh.admit.is_empty() && asks_for_network {
         look.push("ec2:DescribeVpcs");
     }
     let mut make = vec!["ec2:CreateSnapshot", "ec2:RegisterImage", "ec2:RunInstances"];
     let mut change = CHANGE.to_vec();
     if temporary_group {
         make.push("ec2:CreateSecurityGroup");
-        change.extend(["ec2:AuthorizeSecurityGroupIngress", "ec2:DeleteSecurityGroup"]);
+        change.push("ec2:DeleteSecurityGroup");
+        if !builder.ssh.session_manager {
+            change.push("ec2:AuthorizeSecurityGroupIngress");
+        }
     }
     if !publish.regions.is_empty() {
         make.push("ec2:CopyImage");
@@ -96,7 +103,21 @@ pub fn policy(image: &BakePlan, source: &AmiSource) -> Json {
             "Condition": { "StringLike": { "iam:PassedToService": "ec2.amazonaws.com*" } },
         }));
     }
-    if builder.volume.kms_key.is_some() || !publish.kms_keys.is_empty() {
+    if builder.ssh.session_manager {
+        statements.push(json!({
+            "Sid": "ReachTheBuilder", "Effect": "Allow", "Action": "ssm:StartSession",
+            "Resource": ["arn:*:ec2:*:*:instance/*", format!("arn:*:ssm:*:*:document/{DOCUMENT}")],
+        }));
+    }
+    if builder.spot {
+        statements.push(json!({
+            "Sid": "UseSpotForTheFirstTime", "Effect": "Allow", "Action": "iam:CreateServiceLinkedRole",
+            "Resource": "arn:*:iam::*:role/aws-service-role/spot.amazonaws.com/*",
+            "Condition": { "StringEquals": { "iam:AWSServiceName": "spot.amazonaws.com" } },
+        }));
+    }
+    let volumes = builder.volumes.values().chain(builder.scratch_volumes.values()).chain([&builder.volume]);
+    if volumes.into_iter().any(|volume| volume.kms_key.is_some()) || !publish.kms_keys.is_empty() {
         statements.push(json!({
             "Sid": "UseKeys", "Effect": "Allow", "Action": KEY, "Resource": "*",
             "Condition": { "StringLike": { "kms:ViaService": "ec2.*" } },

@@ -8,6 +8,7 @@ use super::Ec2;
 use super::call::{CallError, call};
 use super::launch::Launch;
 use super::place::Placement;
+use super::session_manager::SESSION_MANAGER_PLUGIN;
 use super::source::Ami;
 use super::tags::Tags;
 use crate::failure::Failure;
@@ -34,19 +35,35 @@ impl Ec2 {
         let names = join_all(regions.iter().map(|region| self.name_is_free(region, wanted.name)));
         let copies = regions.iter().filter(|region| **region != self.region);
         let copies = join_all(copies.map(|region| self.may_copy(region, wanted)));
-        let (names, copies, group, launch, reads) = tokio::join!(
+        let (names, copies, group, launch, reads, room, simulated) = tokio::join!(
             names,
             copies,
             self.may_make_group(wanted),
             self.may_launch(wanted),
             self.may_read_channel(settings),
+            self.is_room(wanted),
+            self.may_go_on(wanted),
         );
         let mut problems: Vec<Failure> = Vec::new();
-        let results = names.into_iter().chain(copies).chain([group, launch, reads, shareable(wanted.image)]);
+        let results = names.into_iter().chain(copies).chain([
+            group,
+            launch,
+            reads,
+            shareable(wanted.image),
+            reachable(wanted.image),
+        ]);
         problems.extend(results.filter_map(Result::err));
+        let mut unknown = String::new();
+        for result in [room, simulated] {
+            match result {
+                Ok(None) => {}
+                Ok(Some(said)) => unknown += &format!("; {said}"),
+                Err(problem) => problems.push(problem),
+            }
+        }
         match problems.as_slice() {
             [] => Ok(format!(
-                "{} in {} may be launched on {}; {} is free",
+                "{} in {} may be launched on {}; {} is free{unknown}",
                 wanted.ami.name,
                 self.region,
                 wanted.placement.candidates.first().map_or("?", |one| &one.instance_type),
@@ -126,6 +143,14 @@ impl Ec2 {
         self.would_work(self.run_instances(&launch, candidate, "preflight", true).await.map(drop)).await
     }
 
+    /// Whether the quotas have room for what is tried last: On-Demand capacity, where Spot comes first.
+    async fn is_room(&self, wanted: &Wanted<'_>) -> Result<Option<String>, Failure> {
+        match wanted.placement.candidates.last() {
+            Some(candidate) => self.has_room(candidate).await,
+            None => Ok(None),
+        }
+    }
+
     /// The channel is written last of all; whether it can be read says at least that it is not for others only.
     async fn may_read_channel(&self, settings: &Ec2Publish) -> Result<(), Failure> {
         let Some(channel) = &settings.channel else { return Ok(()) };
@@ -144,6 +169,20 @@ impl Ec2 {
             // Whether there is room can change until the launch, and the launch goes on to the next.
             Err(error) if error.is_no_capacity() => Ok(()),
             Err(error) => Err(self.explained(error).await),
+        }
+    }
+}
+
+/// Session Manager needs AWS's plugin on this machine.
+fn reachable(image: &BakePlan) -> Result<(), Failure> {
+    if !image.builder.ec2.ssh.session_manager {
+        return Ok(());
+    }
+    match std::process::Command::new(SESSION_MANAGER_PLUGIN).arg("--version").output() {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            Err(Failure::because(format!("`{SESSION_MANAGER_PLUGIN}` cannot be run on this machine"), &error)
+                .help("install it: Systems Manager, \"Install the Session Manager plugin for the AWS CLI\""))
         }
     }
 }

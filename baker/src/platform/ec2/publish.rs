@@ -9,9 +9,9 @@ use futures_util::future::try_join_all;
 
 use super::Ec2;
 use super::call::call;
-use super::source::snapshot_of;
+use super::source::snapshots_of;
 use super::tags::{self, Tags};
-use super::wait::{Look, until};
+use super::wait::Look;
 use crate::failure::{Failure, failed};
 use crate::image::{Ec2Publish, Volume};
 use crate::ledger::Created;
@@ -44,13 +44,9 @@ impl Ec2 {
             .tag_specifications(tags.on(ResourceType::Snapshot));
         let made =
             self.making(call("ec2:CopyImage", &about, request.send()), CopyImageOutput::image_id).await;
-        let id = match made {
-            Ok(made) => made.image_id.unwrap_or_default(),
-            Err(error) => return Err(there.explained(error).await),
-        };
-        let image = there.until_available(&id).await?;
-        let snapshot = snapshot_of(&image).unwrap_or_default().to_owned();
-        Ok(Ami { region: region.to_owned(), id, name: ami.name.clone(), snapshot })
+        let id = there.done(made).await?.image_id.unwrap_or_default();
+        let snapshots = snapshots_of(&there.until_available(&id).await?);
+        Ok(Ami { region: region.to_owned(), id, name: ami.name.clone(), snapshots })
     }
 
     /// Lets accounts launch an AMI.
@@ -67,34 +63,30 @@ impl Ec2 {
             .image_id(&ami.id)
             .attribute(ImageAttributeName::LaunchPermission.as_str())
             .launch_permission(change);
-        match call("ec2:ModifyImageAttribute", &about, request.send()).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.explained(error).await),
-        }
+        self.done(call("ec2:ModifyImageAttribute", &about, request.send()).await).await.map(drop)
     }
 
     /// Makes an AMI one that stays: it loses the tag by which it would be removed.
     async fn keep(&self, ami: &Ami) -> Result<(), Failure> {
         let about = format!("the AMI `{}` in {}", ami.id, ami.region);
         // From here on it is not removed, whatever a look at its tags still says.
-        self.memory.kept.borrow_mut().extend([ami.id.clone(), ami.snapshot.clone()]);
+        let parts: Vec<String> = [&ami.id].into_iter().chain(&ami.snapshots).cloned().collect();
+        self.memory.kept.borrow_mut().extend(parts.clone());
         let request = self
             .ec2
             .delete_tags()
-            .resources(&ami.id)
-            .resources(&ami.snapshot)
+            .set_resources(Some(parts.clone()))
             .tags(Tag::builder().key(tags::TEMPORARY).build());
         if let Err(error) = call("ec2:DeleteTags", &about, request.send()).await {
             if !error.is_unknown() {
                 // It still has the tag, so it goes with everything else.
-                self.memory.kept.borrow_mut().retain(|id| *id != ami.id && *id != ami.snapshot);
+                self.memory.kept.borrow_mut().retain(|id| !parts.contains(id));
             }
             return Err(self.explained(error).await);
         }
         // Whoever looks next, in another process, has to see that.
-        until(&format!("taking the tag from {about}"), std::time::Duration::from_mins(1), || async {
-            let images = self.images(std::slice::from_ref(&ami.id), &[], None).await?;
-            let still = images.iter().any(|image| tags::value(image.tags(), tags::TEMPORARY).is_some());
+        self.until(&format!("taking the tag from {about}"), std::time::Duration::from_mins(1), || async {
+            let still = tags::value(self.image(&ami.id).await?.tags(), tags::TEMPORARY).is_some();
             Ok(if still { Look::NotYet("it still has it".into()) } else { Look::Done(()) })
         })
         .await
@@ -119,10 +111,7 @@ impl Ec2 {
             .data_type("aws:ec2:image")
             .value(ami)
             .overwrite(true);
-        match call("ssm:PutParameter", &about, request.send()).await {
-            Ok(_) => Ok(true),
-            Err(error) => Err(self.explained(error).await),
-        }
+        self.done(call("ssm:PutParameter", &about, request.send()).await).await.map(|_| true)
     }
 
     /// The whole of it. Nothing points anywhere before every copy is there and stays.
@@ -178,7 +167,7 @@ impl Ec2 {
                 region: self.region.clone(),
                 id: text(image.image_id()),
                 name: text(image.name()),
-                snapshot: text(snapshot_of(&image)),
+                snapshots: snapshots_of(&image),
             };
             (ami, text(image.creation_date()))
         }))

@@ -87,9 +87,14 @@ impl Ec2 {
     }
 }
 
-/// The snapshot that an AMI is made of.
-pub(super) fn snapshot_of(image: &Image) -> Option<&str> {
-    image.block_device_mappings().iter().find_map(|device| device.ebs()?.snapshot_id())
+/// The snapshots that an AMI is made of, that of its root volume first.
+pub(super) fn snapshots_of(image: &Image) -> Vec<String> {
+    let (root, others): (Vec<_>, Vec<_>) = image
+        .block_device_mappings()
+        .iter()
+        .partition(|device| device.device_name() == image.root_device_name());
+    let snapshots = root.into_iter().chain(others).filter_map(|device| device.ebs()?.snapshot_id());
+    snapshots.map(str::to_owned).collect()
 }
 
 fn described(source: &AmiSource) -> String {

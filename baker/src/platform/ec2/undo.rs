@@ -8,7 +8,7 @@ use aws_sdk_ec2::types::{Filter, Tag, VolumeState};
 
 use super::call::call;
 use super::tags;
-use super::wait::{Look, until};
+use super::wait::Look;
 use super::{Ec2, Memory};
 use crate::failure::Failure;
 
@@ -219,7 +219,7 @@ impl Ec2 {
             _ => {}
         }
         for id in &ids {
-            until(&format!("ending `{id}`"), END_LIMIT, || async {
+            self.until(&format!("ending `{id}`"), END_LIMIT, || async {
                 match self.instance(id).await {
                     Err(error) if error.is_not_found() => Ok(Look::Done(())),
                     Err(error) => Err(error),
@@ -238,7 +238,7 @@ impl Ec2 {
     async fn remove_one(&self, leftover: &Leftover, patient: bool) -> Result<(), Failure> {
         let about = leftover.to_string();
         let id = &leftover.id;
-        until(&format!("removing {about}"), Duration::from_mins(5), || async {
+        self.until(&format!("removing {about}"), Duration::from_mins(5), || async {
             let result = match leftover.kind {
                 Kind::Instance => Ok(()),
                 Kind::Image => {
@@ -265,7 +265,7 @@ impl Ec2 {
                     Ok(Look::NotYet(error.message))
                 }
                 Err(error) if error.may_pass() => Err(error),
-                Err(error) => Ok(Look::Never(self.explained(error).await)),
+                Err(error) => Ok(Look::Refused(error)),
             }
         })
         .await

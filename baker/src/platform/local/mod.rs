@@ -91,6 +91,10 @@ impl Platform for Local {
     const NAME: &str = "local";
     const BOOTS: bool = false;
 
+    fn anew(&self) -> Self {
+        self.clone()
+    }
+
     async fn start(&self, source: &Source) -> Result<(Origin, SourceRecord), Failure> {
         let Some(local) = &source.local else {
             return Err(Failure::new("the image has no source for the local platform")

@@ -92,6 +92,10 @@ def _instance_states():
     Instance.start, Instance.stop, Instance.terminate, Instance.reboot = started, stopped, terminated, rebooted
 
 
+def has_booted(instance):
+    return instance.id in _booted
+
+
 def place(instance, address):
     """Gives an instance the address of its body, public and private."""
     instance.body_address = address

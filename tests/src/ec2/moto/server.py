@@ -33,6 +33,7 @@ from moto.moto_server.werkzeug_app import (  # noqa: E402
 )
 from moto.ssm.models import ssm_backends  # noqa: E402
 
+import account  # noqa: E402
 import images  # noqa: E402
 import instances  # noqa: E402
 import states  # noqa: E402
@@ -122,6 +123,14 @@ def inventory(_):
     return listed
 
 
+def quota(request):
+    account.QUOTAS[request["code"]] = request["value"]
+
+
+def deny(request):
+    account.DENIED.add(request["action"])
+
+
 def reset(_):
     from moto.backends import get_backend  # noqa: F401
     from moto.core.models import DEFAULT_ACCOUNT_ID as _account  # noqa: F401
@@ -129,6 +138,7 @@ def reset(_):
 
     moto_api_backend.reset()
     states.forget()
+    account.forget()
     instances.forget()
     images.ORIGINS.clear()
 
@@ -144,6 +154,8 @@ VERBS = {
         doom,
         snapshot,
         inventory,
+        quota,
+        deny,
         reset,
     ]
 }
