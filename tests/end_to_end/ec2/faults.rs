@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use testbed::ec2::{self, Cloud, Effect, On, Options, Times};
 
-use super::{SMALL, SSH, baker, command, left, with_bodies, without_bodies};
+use super::{SMALL, SSH, baker, command, left, temporary, with_bodies, without_bodies};
 use crate::Outcome;
 
 /// A bake that fails at something, tells this, and leaves nothing.
@@ -36,9 +36,7 @@ fn succeeds(effects: Vec<(On, Effect)>, options: &Options) -> Result<Cloud, Box<
     }
     let ended = baker(&cloud, &workspace, &["build", "images/small.yaml", "--platform=ec2"])?;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    let temporary: Vec<_> =
-        cloud.left()?.into_iter().filter(|left| left.tags.contains_key("baker:temporary")).collect();
-    assert!(temporary.is_empty(), "{temporary:?}");
+    assert_eq!(temporary(&cloud)?, [""; 0]);
     Ok(cloud)
 }
 
@@ -131,8 +129,12 @@ fn a_clock_that_is_wrong_is_told() -> Outcome {
 
 #[test]
 fn a_disk_without_room_is_told_and_undone() -> Outcome {
+    const LARGE: &str = "resources:
+  - command: { argv: [ dd, if=/dev/zero, of=/srv/large, bs=1M, count=100 ], creates: /srv/large }
+";
     let (cloud, workspace) = with_bodies()?;
-    cloud.fault(On::action("RunInstances"), Effect::DiskFull(2));
+    let workspace = workspace.with("recipes/small/recipe.yaml", LARGE)?;
+    cloud.fault(On::action("RunInstances"), Effect::DiskFull(50));
     let ended = baker(&cloud, &workspace, &["build", "images/small.yaml", "--platform=ec2"])?;
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     assert!(ended.stderr.contains("No space left on device"), "{}", ended.stderr);

@@ -109,6 +109,15 @@ fn begin(cloud: &Cloud) -> io::Result<()> {
 
 /// What is left, a line for each.
 fn left(cloud: &Cloud) -> io::Result<Vec<String>> {
-    let line = |left: ec2::Left| format!("{} {} in {}", left.kind, left.id, left.region);
-    Ok(cloud.left()?.into_iter().map(line).collect())
+    Ok(cloud.left()?.iter().map(line).collect())
+}
+
+/// What is left that only a bake needs, a line for each.
+fn temporary(cloud: &Cloud) -> io::Result<Vec<String>> {
+    let left = cloud.left()?;
+    Ok(left.iter().filter(|left| left.tags.contains_key("baker:temporary")).map(line).collect())
+}
+
+fn line(left: &ec2::Left) -> String {
+    format!("{} {} in {}", left.kind, left.id, left.region)
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use testbed::ec2::{Call, Cloud, Effect, On};
 
-use super::{SMALL, baker, left, with_bodies, without_bodies};
+use super::{SMALL, baker, left, temporary, with_bodies, without_bodies};
 use crate::Outcome;
 
 /// What a definition says of the builder, with more.
@@ -67,11 +67,7 @@ fn spot_capacity_comes_first_and_on_demand_where_there_is_none() -> Outcome {
     let specified = launches[0].parameters.values().any(|value| value == "spot-instances-request");
     assert!(specified, "the request has the tags, too");
     assert!(cloud.calls().iter().any(|call| call.action == "StopInstances"), "what is On-Demand is stopped");
-    assert!(
-        cloud.left()?.iter().all(|left| !left.tags.contains_key("baker:temporary")),
-        "{:?}",
-        left(&cloud)?
-    );
+    assert_eq!(temporary(&cloud)?, [""; 0]);
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use testbed::ec2::{Call, Effect, On, Options, Times};
 use testbed::workspace::Workspace;
 
-use super::{SMALL, baker, left, without_bodies};
+use super::{SMALL, baker, temporary, without_bodies};
 use crate::Outcome;
 
 /// Three images that extend a fourth, and one that has nothing to do with them.
@@ -49,11 +49,7 @@ fn images_are_baked_at_once_each_behind_the_one_it_extends_and_their_looks_are_o
     for action in ["DescribeInstances", "DescribeSnapshots"] {
         assert!(shared(action), "no {action} was for more than one bake");
     }
-    assert!(
-        cloud.left()?.iter().all(|left| !left.tags.contains_key("baker:temporary")),
-        "{:?}",
-        left(&cloud)?
-    );
+    assert_eq!(temporary(&cloud)?, [""; 0]);
     assert_eq!(workspace.runs()?, [""; 0], "the ledgers are closed");
     Ok(())
 }
@@ -77,11 +73,7 @@ fn one_that_fails_stops_only_those_that_extend_it() -> Outcome {
     }
     let names: Vec<_> = ended.stdout.lines().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(names, ["two", "other"], "{}\n{}", ended.stdout, ended.stderr);
-    assert!(
-        cloud.left()?.iter().all(|left| !left.tags.contains_key("baker:temporary")),
-        "{:?}",
-        left(&cloud)?
-    );
+    assert_eq!(temporary(&cloud)?, [""; 0]);
     Ok(())
 }
 
