@@ -230,7 +230,11 @@ impl<P: Platform> Bake<'_, P> {
         self.way_in = session.way_in();
         self.step(Step::Upload, &mut run, async |_| upload(&session, &order.agent, order.image).await)
             .await?;
-        let resources = self.step(Step::Apply, &mut run, async |run| apply(&session, run).await).await?;
+        let resources = self
+            .step(Step::Apply, &mut run, async |run| {
+                apply(&session, &[AGENT, "apply", "--format=json", BUNDLE], run.report).await
+            })
+            .await?;
         self.step(Step::Prove, &mut run, async |_| prove(&session).await).await?;
         self.step(Step::Check, &mut run, async |run| check(&session, order.image, run).await).await?;
         let sealed = self
@@ -387,7 +391,8 @@ pub async fn facts_of_builder(session: &impl Session, agent: &Agent) -> Result<H
     }
 }
 
-async fn read_plan(session: &impl Session, argv: &[&str]) -> Result<Plan, Failure> {
+/// The plan that the agent prints, run as `argv` says.
+pub(crate) async fn read_plan(session: &impl Session, argv: &[&str]) -> Result<Plan, Failure> {
     let mut text = String::new();
     let ended = session.run(argv, Input::Nothing, &mut |line| text += line).await.map_err(failed("plan"))?;
     match serde_json::from_str(&text) {
@@ -412,10 +417,14 @@ fn lost(what: &str, ended: &Ended) -> Failure {
     Failure::new(format!("failed to {what}: {how}{error}"))
 }
 
-async fn apply(session: &impl Session, run: &mut Run<'_>) -> Result<(ResourceCounts, String), Failure> {
+/// Has the agent apply a bundle, as `argv` says, and tells what it does.
+pub(crate) async fn apply(
+    session: &impl Session,
+    argv: &[&str],
+    report: &mut dyn Report,
+) -> Result<(ResourceCounts, String), Failure> {
     let mut counts = ResourceCounts::default();
     let mut failure = None;
-    let report = &mut *run.report;
     let mut line = |text: &str| {
         let Ok(agent) = serde_json::from_str::<AgentEvent>(text) else {
             report.event(&Event::Output { line: text.to_owned() });
@@ -436,8 +445,7 @@ async fn apply(session: &impl Session, run: &mut Run<'_>) -> Result<(ResourceCou
         }
         report.event(&Event::Agent { agent });
     };
-    let argv = [AGENT, "apply", "--format=json", BUNDLE];
-    let ended = session.run(&argv, Input::Nothing, &mut line).await.map_err(failed("apply the recipes"))?;
+    let ended = session.run(argv, Input::Nothing, &mut line).await.map_err(failed("apply the recipes"))?;
     match (ended.code, failure) {
         (Some(0), _) => Ok((counts, format!("{} changed, {} unchanged", counts.changed, counts.unchanged))),
         (_, Some(failure)) => Err(failure),
@@ -521,7 +529,7 @@ async fn boot<O>(
 }
 
 /// The files of a bundle as a tar. The same files are the same bytes.
-fn tar_of(files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>, Failure> {
+pub(crate) fn tar_of(files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>, Failure> {
     let mut builder = tar::Builder::new(Vec::new());
     for (path, bytes) in files {
         let mut header = tar::Header::new_gnu();

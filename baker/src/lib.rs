@@ -14,4 +14,5 @@ pub mod manifest;
 pub mod platform;
 pub mod report;
 pub mod session;
+pub mod target;
 pub mod vendor;

@@ -20,6 +20,7 @@ mod invariants;
 mod kinds;
 mod language;
 mod library;
+mod on_host;
 mod reboot;
 mod test_cloud;
 mod vendor;

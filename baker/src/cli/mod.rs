@@ -17,6 +17,7 @@ use crate::image::{Architecture, Chain, Lock, Source};
 use crate::manifest::SourceRecord;
 use crate::platform::{Ec2, Local, Platform, Way};
 
+mod apply;
 mod build;
 mod clean;
 mod docs;
@@ -54,6 +55,7 @@ struct Arguments {
 enum Verb {
     Validate(validate::Validate),
     Plan(plan::Plan),
+    Apply(apply::Apply),
     Build(build::Build),
     Clean(clean::Clean),
     Facts(facts::Facts),
@@ -141,7 +143,7 @@ impl PlatformName {
 #[derive(Debug, clap::Args)]
 struct On {
     /// Where to launch the builder
-    #[arg(long = "platform", alias = "on", value_enum, default_value = "local")]
+    #[arg(long = "platform", value_enum, default_value = "local")]
     platform: PlatformName,
     /// The region of EC2 [default: that of `AWS_REGION` or of the profile]
     #[arg(long, value_name = "REGION")]
@@ -259,6 +261,7 @@ pub fn main(world: &World) -> u8 {
         Verb::Matrix(verb) => verb.run(world, &state),
         Verb::SessionManager(verb) => runtime.block_on(verb.run(world)),
         Verb::Plan(verb) => runtime.block_on(verb.run(world, &state)),
+        Verb::Apply(verb) => runtime.block_on(verb.run(world, &state)),
         Verb::Build(verb) => runtime.block_on(verb.run(world, &state)),
         Verb::Clean(verb) => runtime.block_on(verb.run(world, &state)),
     }

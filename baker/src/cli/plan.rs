@@ -1,8 +1,10 @@
 //! `plan`: what a bake would change.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use recipes::bundle::{self, Contents};
 use recipes::plan::Plan as Changes;
 use recipes::resolve::RecipeUse;
@@ -19,23 +21,27 @@ use crate::failure::Failure;
 use crate::image::Chain;
 use crate::platform::{Platform, Run};
 use crate::report::{Human, Report};
+use crate::target::Target;
 
 /// Show what a bake would change, and change nothing
 ///
-/// A builder is launched from the image's source and thrown away. The recipes of the images it extends
-/// are part of the plan.
+/// A builder is launched from the image's source and thrown away; or, with `--on`, the plan is of a host that is there
+/// already, such as a machine of Vagrant. The recipes of the images it extends are part of the plan.
 #[derive(Debug, clap::Args)]
 pub(super) struct Plan {
     #[command(flatten)]
     image: ImageArguments,
-    /// Only resources with one of these tags
-    #[arg(long, value_name = "TAG", value_delimiter = ',')]
-    tags: Vec<String>,
-    /// No resource with one of these tags
-    #[arg(long, value_name = "TAG", value_delimiter = ',')]
-    skip_tags: Vec<String>,
+    #[command(flatten)]
+    selection: Selection,
     #[command(flatten)]
     on: On,
+    /// Where to plan: `local` or `ec2`, as with `--platform`, or a host that is there:
+    /// `ssh://[USER@]HOST[:PORT]` or `vagrant[:NAME]`
+    #[arg(long = "on", value_name = "TARGET", value_parser = place, conflicts_with = "platform")]
+    target: Option<Place>,
+    /// Remove the agent from the host afterwards, which else stays in the user's cache there for the next time
+    #[arg(long, requires = "target")]
+    leave_nothing: bool,
     /// The agent's binary; else the one beside this program
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
@@ -50,14 +56,59 @@ pub(super) struct Plan {
     format: Format,
 }
 
+/// Where a plan is made.
+#[derive(Debug, Clone)]
+enum Place {
+    Builder(PlatformName),
+    Host(Target),
+}
+
+fn place(text: &str) -> Result<Place, String> {
+    match PlatformName::from_str(text, false) {
+        Ok(platform) => Ok(Place::Builder(platform)),
+        Err(_) => text.parse().map(Place::Host).map_err(|why| format!("{why}, or `local` or `ec2`")),
+    }
+}
+
+/// Which resources of the recipes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Selection {
+    /// Only resources with one of these tags
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    tags: Vec<String>,
+    /// No resource with one of these tags
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    skip_tags: Vec<String>,
+}
+
+impl Selection {
+    /// As options of the agent.
+    pub(super) fn options(&self) -> Vec<String> {
+        let option =
+            |name: &str, tags: &[String]| (!tags.is_empty()).then(|| format!("--{name}={}", tags.join(",")));
+        let options = [option("tags", &self.tags), option("skip-tags", &self.skip_tags)];
+        options.into_iter().flatten().collect()
+    }
+}
+
+/// The recipes of an image and of those that it extends, as a bundle.
+pub(super) fn bundle_of(chain: &Chain) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
+    let uses: Vec<RecipeUse> = chain.images.iter().flat_map(|image| image.recipes.clone()).collect();
+    Ok(bundle::pack(&Contents { mode: Mode::Bake, uses: &uses, checks: &[], services: &[] })?)
+}
+
 impl Plan {
-    pub(super) async fn run(self, world: &World, state: &State) -> u8 {
+    pub(super) async fn run(mut self, world: &World, state: &State) -> u8 {
+        if let Some(Place::Builder(platform)) = self.target {
+            self.on.platform = platform;
+        }
         let chain = match self.image.load(world, state) {
             Ok(chain) => chain,
             Err(problems) => return fail_with(&problems),
         };
         let mut report = Human::new(self.verbose);
         let result = match self.on.platform {
+            _ if let Some(Place::Host(target)) = &self.target => self.on_host(target, world, &chain).await,
             PlatformName::Local => {
                 self.plan(world, state, &chain, &state.local(world, true), &mut report).await
             }
@@ -79,6 +130,29 @@ impl Plan {
         if self.detailed_exitcode && !plan.is_empty() { CHANGES } else { DONE }
     }
 
+    /// The plan of a host that is there; nothing if it was interrupted.
+    async fn on_host(
+        &self,
+        target: &Target,
+        world: &World,
+        chain: &Chain,
+    ) -> Result<Option<Changes>, Failure> {
+        let mut interrupts = Interrupts::listen()?;
+        let (bundle, selection) = (bundle_of(chain)?, self.selection.options());
+        let planned = async {
+            let host = target.connect(|arch| agent(self.agent.as_deref(), world, arch)).await?;
+            let plan = host.plan(&bundle, &selection).await;
+            if self.leave_nothing {
+                host.leave_nothing().await?;
+            }
+            plan.map(Some)
+        };
+        tokio::select! {
+            plan = planned => plan,
+            () = interrupts.told() => Ok(None),
+        }
+    }
+
     /// The plan; nothing if it was interrupted.
     async fn plan<P: Platform>(
         &self,
@@ -90,13 +164,7 @@ impl Plan {
     ) -> Result<Option<Changes>, Failure> {
         let arch = self.on.platform.arch(&chain.source);
         let agent = agent(self.agent.as_deref(), world, arch)?;
-        let uses: Vec<RecipeUse> = chain.images.iter().flat_map(|image| image.recipes.clone()).collect();
-        let contents = Contents { mode: Mode::Bake, uses: &uses, checks: &[], services: &[] };
-        let bundle = bundle::pack(&contents)?;
-        let option =
-            |name: &str, tags: &[String]| (!tags.is_empty()).then(|| format!("--{name}={}", tags.join(",")));
-        let selection = [option("tags", &self.tags), option("skip-tags", &self.skip_tags)];
-        let selection: Vec<String> = selection.into_iter().flatten().collect();
+        let (bundle, selection) = (bundle_of(chain)?, self.selection.options());
         on_builder(state, chain, &self.on, &agent, platform, report, async |session| {
             plan_on_builder(session, &agent, &bundle, &selection).await
         })

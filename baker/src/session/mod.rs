@@ -1,12 +1,15 @@
 //! How baker talks to a builder.
 
+mod host;
 mod local;
+mod program;
 mod ssh;
 
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 
+pub use host::HostSession;
 pub use local::LocalSession;
 pub use ssh::{Keys, Proxy, Reach, SshSession};
 

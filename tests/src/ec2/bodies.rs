@@ -174,6 +174,12 @@ impl Bodies {
             _ => None,
         });
         let body = self.start(&instance, room)?;
+        // Who ended it meanwhile did not find its body.
+        if !["pending", "running"].contains(&self.describe(id)?.state.as_str()) {
+            body.kill();
+            self.gone(id);
+            return Ok(());
+        }
         let dies = effects.iter().find_map(|effect| match effect {
             Effect::Dies(after) => Some(*after),
             _ => None,

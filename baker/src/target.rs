@@ -1,0 +1,306 @@
+//! Hosts that are there already: where they are, and what is done on them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::str::FromStr;
+
+use recipes::plan::Plan;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::agent::Agent;
+use crate::bake::{apply, read_plan, tar_of};
+use crate::failure::{Failure, failed};
+use crate::image::Architecture;
+use crate::manifest::ResourceCounts;
+use crate::report::Report;
+use crate::session::{Ended, HostSession, Input, Session};
+
+/// What OpenSSH ends with when it is not the program that failed (ssh(1), EXIT STATUS).
+const CONNECTION_FAILED: i32 = 255;
+
+/// The bundle on the host. `/run` is on tmpfs, so nothing of it gets to a disk.
+const FOLDER: &str = "/run/baker-plan";
+
+/// A host that is there already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A host that ssh reaches.
+    Ssh {
+        /// The destination, with the user if one is named.
+        destination: String,
+        /// The port, if one is named.
+        port: Option<u16>,
+    },
+    /// A machine of the Vagrantfile in this folder; the only one, or the primary one, if not named.
+    Vagrant(Option<String>),
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(rest) = text.strip_prefix("ssh://") {
+            let (destination, port) = match rest.rsplit_once(':') {
+                // An address of IPv6 is in brackets.
+                Some((destination, port)) if !port.contains(']') => {
+                    let port = port.parse().map_err(|_| format!("`{port}` is not a port"))?;
+                    (destination, Some(port))
+                }
+                _ => (rest, None),
+            };
+            let host = destination.rsplit('@').next().unwrap_or_default();
+            if host.is_empty() || destination.starts_with('-') || destination.contains(['/', ' ']) {
+                return Err("it names no host, as in `ssh://admin@web-1.example.org:22`".into());
+            }
+            let destination = destination.replace(['[', ']'], "");
+            return Ok(Self::Ssh { destination, port });
+        }
+        match text.split_once(':') {
+            None if text == "vagrant" => Ok(Self::Vagrant(None)),
+            Some(("vagrant", name)) if !name.is_empty() && !name.starts_with('-') => {
+                Ok(Self::Vagrant(Some(name.to_owned())))
+            }
+            _ => Err("a target is `ssh://[USER@]HOST[:PORT]` or `vagrant[:NAME]`".into()),
+        }
+    }
+}
+
+/// A host that answers, and has the agent.
+#[derive(Debug)]
+pub struct Host {
+    session: HostSession,
+    /// Where the agent is.
+    agent: String,
+    /// The configuration of ssh that was made for it.
+    _config: Option<TempDir>,
+}
+
+impl Target {
+    /// Connects, and sees to it that the agent is there. It stays in the user's cache, by its digest, for the next time.
+    /// `agent` finds the one for a processor.
+    ///
+    /// # Errors
+    /// When the host does not answer, is not who it was, or what is needed there may not be done.
+    pub async fn connect(
+        &self,
+        agent: impl FnOnce(Architecture) -> Result<Agent, Failure>,
+    ) -> Result<Host, Failure> {
+        let (session, config) = self.session().await?;
+        let (mut host, arch) = Host::find(session, config).await?;
+        let agent = agent(arch)?;
+        host.agent = host.place(&agent).await?;
+        Ok(host)
+    }
+
+    async fn session(&self) -> Result<(HostSession, Option<TempDir>), Failure> {
+        match self {
+            Self::Ssh { destination, port } => {
+                let options = port.iter().flat_map(|port| ["-p".to_owned(), port.to_string()]).collect();
+                let destination = destination.clone();
+                Ok((HostSession { options, destination, sudo: false, config: None }, None))
+            }
+            Self::Vagrant(name) => {
+                let config = vagrant(name.as_deref()).await?;
+                let destination =
+                    config.lines().find_map(|line| line.strip_prefix("Host ")).unwrap_or("default");
+                let folder =
+                    tempfile::tempdir().map_err(failed("make a folder for the configuration of ssh"))?;
+                let path = folder.path().join("ssh_config");
+                fs::write(&path, &config).map_err(failed("write the configuration of ssh"))?;
+                let destination = destination.trim().to_owned();
+                let session =
+                    HostSession { options: Vec::new(), destination, sudo: false, config: Some(path) };
+                Ok((session, Some(folder)))
+            }
+        }
+    }
+}
+
+/// How ssh reaches a machine of Vagrant.
+async fn vagrant(name: Option<&str>) -> Result<String, Failure> {
+    let output = Command::new("vagrant").arg("ssh-config").args(name).output().await;
+    let output = output.map_err(failed("run `vagrant ssh-config`"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let why = String::from_utf8_lossy(&output.stderr);
+    Err(Failure::new(format!("`vagrant ssh-config` failed: {}", why.trim()))
+        .help("`vagrant up`, in the folder of the Vagrantfile, starts its machines"))
+}
+
+impl Host {
+    /// Looks who answers.
+    async fn find(session: HostSession, config: Option<TempDir>) -> Result<(Self, Architecture), Failure> {
+        let host = Self { session, agent: String::new(), _config: config };
+        let said =
+            host.script("id -u; uname -m; sudo --non-interactive true 2>&1 || :", Input::Nothing).await?;
+        let mut lines = said.lines();
+        let (user, machine) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        let arch = match machine {
+            "x86_64" => Architecture::X86_64,
+            "aarch64" => Architecture::Arm64,
+            other => return Err(Failure::new(format!("there is no agent for its processor, `{other}`"))),
+        };
+        let is_root = user == "0";
+        let refused: Vec<&str> = lines.collect();
+        if !is_root && !refused.is_empty() {
+            return Err(Failure::new(format!(
+                "sudo refuses on `{}`: {}",
+                host.session.destination,
+                refused.join(" ")
+            ))
+            .help("let this user use sudo without a password (NOPASSWD), or connect as root"));
+        }
+        let session = HostSession { sudo: !is_root, ..host.session };
+        Ok((Self { session, ..host }, arch))
+    }
+
+    /// Puts the agent where it can be run, unless it is there, and returns where that is.
+    async fn place(&self, agent: &Agent) -> Result<String, Failure> {
+        let sha256 = &agent.sha256;
+        let find = format!(
+            r#"for d in "${{XDG_CACHE_HOME:-$HOME/.cache}}/baker" "/var/tmp/baker-$(id -u)"; do f=$d/bootstrap-agent-{sha256}
+[ -O "$f" ] && echo "{sha256}  $f" | sha256sum --check --status && "$f" --version >/dev/null && echo "$f" && exit; done; :"#
+        );
+        let user = Self { session: self.session.as_user(), agent: String::new(), _config: None };
+        let found = user.script(&find, Input::Nothing).await?;
+        if !found.trim().is_empty() {
+            return Ok(found.trim().to_owned());
+        }
+        // A folder of programs that may not be run is no place for one.
+        let put = format!(
+            r#"umask 077; t=; for d in "${{XDG_CACHE_HOME:-$HOME/.cache}}/baker" "/var/tmp/baker-$(id -u)"; do
+mkdir -p "$d" 2>/dev/null && [ -O "$d" ] && [ ! -L "$d" ] || continue; f=$d/bootstrap-agent-{sha256}
+if [ -z "$t" ]; then cat >"$f.part" || {{ rm -f "$f.part"; exit 1; }}; else cp "$t" "$f.part" && rm "$t"; fi; t=$f.part; chmod 700 "$t"
+echo "{sha256}  $t" | sha256sum --check --status || {{ rm -f "$t"; echo "what was sent is not what came" >&2; exit 1; }}
+if "$t" --version >/dev/null 2>&1; then mv "$t" "$f"; echo "$f"; exit; fi; done
+[ -z "$t" ] || rm -f "$t"; echo "no folder that a program can be run from: neither the user's cache nor /var/tmp" >&2; exit 1"#
+        );
+        let placed = user.script(&put, Input::File(agent.path.clone())).await?;
+        Ok(placed.trim().to_owned())
+    }
+
+    /// What applying a bundle would change. `selection` is options of the agent's `plan`.
+    ///
+    /// # Errors
+    /// When it cannot be sent or planned.
+    pub async fn plan(
+        &self,
+        bundle: &BTreeMap<String, Vec<u8>>,
+        selection: &[String],
+    ) -> Result<Plan, Failure> {
+        let bundle = self.send(bundle).await?;
+        let mut argv = vec![self.agent.as_str(), "plan", "--format=json"];
+        argv.extend(selection.iter().map(String::as_str));
+        argv.push(&bundle);
+        let plan = read_plan(&self.session, &argv).await;
+        self.remove(&bundle).await?;
+        plan
+    }
+
+    /// Applies a bundle. `selection` is options of the agent's `apply`.
+    ///
+    /// # Errors
+    /// When it cannot be sent, or something in it could not be made true.
+    pub async fn apply(
+        &self,
+        bundle: &BTreeMap<String, Vec<u8>>,
+        selection: &[String],
+        report: &mut dyn Report,
+    ) -> Result<ResourceCounts, Failure> {
+        let bundle = self.send(bundle).await?;
+        let mut argv = vec![self.agent.as_str(), "apply", "--format=json"];
+        argv.extend(selection.iter().map(String::as_str));
+        argv.push(&bundle);
+        let applied = apply(&self.session, &argv, report).await;
+        self.remove(&bundle).await?;
+        applied.map(|(counts, _)| counts)
+    }
+
+    /// Removes the agent.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub async fn leave_nothing(&self) -> Result<(), Failure> {
+        let folder =
+            Path::new(&self.agent).parent().map(|path| path.display().to_string()).unwrap_or_default();
+        let remove = format!(r#"rm -f "$1"; rmdir "{folder}" 2>/dev/null || :"#);
+        let argv = ["sh", "-c", &remove, "sh", &self.agent];
+        let ended = self.session.run(&argv, Input::Nothing, &mut |_| {}).await;
+        self.done(&ended.map_err(failed("remove the agent"))?)
+    }
+
+    /// Sends a bundle that only root can read, and returns where it is.
+    async fn send(&self, bundle: &BTreeMap<String, Vec<u8>>) -> Result<String, Failure> {
+        let put = format!(
+            "umask 077; d=$(mktemp --directory {FOLDER}.XXXXXXXX); cat >\"$d/bundle.tar\"; echo \"$d/bundle.tar\""
+        );
+        self.script(&put, Input::Bytes(tar_of(bundle)?)).await.map(|path| path.trim().to_owned())
+    }
+
+    async fn remove(&self, bundle: &str) -> Result<(), Failure> {
+        let folder = bundle.trim_end_matches("/bundle.tar");
+        let ended = self.session.run(&["rm", "-rf", folder], Input::Nothing, &mut |_| {}).await;
+        self.done(&ended.map_err(failed("remove the bundle"))?)
+    }
+
+    /// Runs a script, and returns what it prints.
+    async fn script(&self, script: &str, input: Input) -> Result<String, Failure> {
+        let mut said = String::new();
+        let mut line = |line: &str| said += &format!("{line}\n");
+        let ended =
+            self.session.run(&["sh", "-euc", script], input, &mut line).await.map_err(failed("run ssh"))?;
+        self.done(&ended)?;
+        Ok(said)
+    }
+
+    /// Whether a program came to its end, and if not, why.
+    fn done(&self, ended: &Ended) -> Result<(), Failure> {
+        let (host, why) = (&self.session.destination, ended.error.trim());
+        match ended.code {
+            Some(0) => Ok(()),
+            Some(CONNECTION_FAILED) if why.contains("Host key verification failed") => {
+                Err(Failure::new(format!("the key of `{host}` is not the known one, or is not known: {why}"))
+                    .help(format!(
+                        "connect once with `ssh {host}` and compare the key with the host's console"
+                    )))
+            }
+            Some(CONNECTION_FAILED) => Err(Failure::new(format!("failed to connect to `{host}`: {why}"))
+                .help(format!("does `ssh {host} true` work without a question?"))),
+            code => {
+                let how = code.map_or_else(|| "was killed".to_owned(), |code| format!("ended with {code}"));
+                Err(Failure::new(format!("what was run on `{host}` {how}: {why}")))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_host_of_ssh_or_a_machine_of_vagrant() {
+        let ssh = |destination: &str, port| Ok(Target::Ssh { destination: destination.into(), port });
+        assert_eq!("ssh://web-1".parse(), ssh("web-1", None));
+        assert_eq!("ssh://admin@web-1:2222".parse(), ssh("admin@web-1", Some(2222)));
+        assert_eq!("ssh://admin@[2001:db8::1]:22".parse(), ssh("admin@2001:db8::1", Some(22)));
+        assert_eq!("ssh://[2001:db8::1]".parse(), ssh("2001:db8::1", None));
+        assert_eq!("vagrant".parse(), Ok(Target::Vagrant(None)));
+        assert_eq!("vagrant:web".parse(), Ok(Target::Vagrant(Some("web".into()))));
+        for wrong in [
+            "",
+            "web-1",
+            "ssh://",
+            "ssh://-oProxyCommand=x",
+            "ssh://a:b",
+            "vagrant:",
+            "http://a",
+            "ssh://a/b",
+        ] {
+            assert!(wrong.parse::<Target>().is_err(), "{wrong}");
+        }
+    }
+}
