@@ -73,6 +73,26 @@ impl Cached {
         }
     }
 
+    /// The same with other values, which are good now.
+    pub fn with(&self, fetched: Fetched) -> Self {
+        Self {
+            version: VERSION,
+            sealed: seconds(SystemTime::now()),
+            counts: self.counts,
+            hardware: None,
+            digest: self.digest.clone(),
+            user_data: self.user_data.clone(),
+            tags: self.tags.clone(),
+            identity: self.identity.clone(),
+            fetched,
+        }
+    }
+
+    /// Whether it is of the version that this program knows.
+    pub fn is_known(&self) -> bool {
+        self.version == VERSION
+    }
+
     /// When it was sealed, as RFC 3339.
     pub fn time(&self) -> String {
         humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(self.sealed))
@@ -108,7 +128,7 @@ impl Vault {
         let text = Zeroizing::new(self.run(&["decrypt", NAME, "-", "-"], &sealed)?);
         // It is not quoted in an error: it holds secrets.
         let cached: Cached = serde_json::from_slice(&text).map_err(|_| "they are not of this version")?;
-        if cached.version != VERSION {
+        if !cached.is_known() {
             return Err("they are not of this version".into());
         }
         if cached.hardware != self.hardware() {

@@ -3,10 +3,11 @@
 //! A boot ends with the first thing that is wrong. Who has to put it right wants to know all of them.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
+use tokio::time::timeout;
 
 use crate::boot::error::chain;
 use crate::config::Config;
@@ -21,6 +22,9 @@ use crate::values::{FetchError, Values};
 
 /// A clock that is off by more makes signatures invalid (AWS Signature Version 4).
 const MOST_SKEW: u64 = 300;
+
+/// How long one call may take, with its waits: a person waits for all of them.
+const CALL_LIMIT: Duration = Duration::from_mins(1);
 
 /// What was found out about one thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +110,11 @@ pub async fn examine(
     found
 }
 
+fn unanswered() -> FetchError {
+    let why = format!("there was no answer in {} s", CALL_LIMIT.as_secs());
+    FetchError { what: "a value".into(), why, help: None, is_offline: true }
+}
+
 async fn of_metadata(metadata: &Metadata, found: &mut Vec<Finding>) -> Option<Layer> {
     let (wrong, help) = match metadata.user_data().await {
         Ok(Some(bytes)) => match decode(bytes) {
@@ -147,7 +156,8 @@ async fn values(
     for call in plan.apart() {
         let what = call.to_string();
         let what = what.lines().next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
-        match fetch(&call, account).await {
+        let answered = timeout(CALL_LIMIT, fetch(&call, account)).await;
+        match answered.unwrap_or_else(|_| Err(unanswered())) {
             Ok(fetched) => {
                 all.parameters.extend(fetched.parameters);
                 all.secrets.extend(fetched.secrets);

@@ -4,6 +4,7 @@ pub mod boot;
 pub mod cache;
 pub mod cli;
 pub mod config;
+pub mod credentials;
 pub mod doctor;
 pub mod fetch;
 pub mod health;
@@ -20,6 +21,7 @@ pub mod status;
 pub mod stop;
 pub mod unpack;
 pub mod values;
+pub mod watch;
 
 /// Read by `baker` in the binary it is about to upload: an agent that knows another version of bundles is
 /// refused before anything is launched.

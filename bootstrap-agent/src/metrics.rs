@@ -2,11 +2,12 @@
 //! node exporters reads it.
 
 use std::fmt::Write;
+use std::time::SystemTime;
 
-use crate::status::{State, Status};
+use crate::status::{State, Status, WatchState};
 
-/// The text for a run that ended. `seconds` is how long it took, `untold` how many wait for its result.
-pub fn text(status: &Status, seconds: f64, untold: usize) -> String {
+/// The text for a run that ended. `untold` is how many wait for its result.
+pub fn text(status: &Status, untold: usize) -> String {
     let part = |part: &Option<String>| escaped(part.as_deref().unwrap_or_default());
     let labels = format!("environment=\"{}\",role=\"{}\"", part(&status.environment), part(&status.role));
     let mut text = String::new();
@@ -23,6 +24,8 @@ pub fn text(status: &Status, seconds: f64, untold: usize) -> String {
         "Whether it used its last good values.",
         &[(labels.clone(), bit(status.cached.is_some()))],
     );
+    let seconds = status.finished.as_deref().and_then(time).unwrap_or_default()
+        - time(&status.started).unwrap_or_default();
     gauge("run_seconds", "How long the last run took.", &[(labels.clone(), format!("{seconds:.3}"))]);
     let step = |step: &crate::status::Step| {
         let seconds = format!("{}.{:03}", step.milliseconds / 1000, step.milliseconds % 1000);
@@ -34,7 +37,22 @@ pub fn text(status: &Status, seconds: f64, untold: usize) -> String {
     let requests = requests.map(|(to, count)| (format!("{labels},to=\"{to}\""), count.to_string()));
     gauge("requests", "How many requests it made.", &requests);
     gauge("untold", "How many have not been told what it came to.", &[(labels.clone(), untold.to_string())]);
+    if let Some(watch) = &status.watch {
+        let looked = format!("{:.0}", time(&watch.looked).unwrap_or_default());
+        gauge("looked_seconds", "When new values were looked for last.", &[(labels.clone(), looked)]);
+        gauge(
+            "current",
+            "Whether the host has the newest values.",
+            &[(labels.clone(), bit(watch.state == WatchState::Current))],
+        );
+    }
     text + "# EOF\n"
+}
+
+/// A time of the status, in seconds since 1970.
+fn time(text: &str) -> Option<f64> {
+    let since = humantime::parse_rfc3339(text).ok()?.duration_since(SystemTime::UNIX_EPOCH);
+    Some(since.ok()?.as_secs_f64())
 }
 
 /// As it is in the value of a label.
@@ -45,7 +63,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{Requests, Step, VERSION};
+    use crate::status::{Requests, Step, VERSION, Watched};
 
     #[test]
     fn a_run_is_told_in_numbers() {
@@ -58,15 +76,23 @@ mod tests {
             environment: Some("prod".into()),
             role: Some("we\"b".into()),
             config_digest: None,
-            started: String::new(),
-            finished: None,
+            started: "2026-11-22T10:00:00Z".into(),
+            finished: Some("2026-11-22T10:00:02.500Z".into()),
             steps: vec![Step { name: "fetch".into(), milliseconds: 1012 }],
             fetched: Vec::new(),
             requests: Requests { aws: 2, metadata: 5 },
             cached: None,
+            watch: Some(Watched {
+                state: WatchState::RolledBack,
+                looked: "2026-11-22T10:15:00Z".into(),
+                changed: Vec::new(),
+                since: None,
+                requests: 2,
+                error: None,
+            }),
             error: None,
         };
-        insta::assert_snapshot!(text(&status, 2.5, 1), @r#"
+        insta::assert_snapshot!(text(&status, 1), @r#"
         # TYPE bootstrap_agent_up gauge
         # HELP bootstrap_agent_up Whether the last run went well.
         bootstrap_agent_up{environment="prod",role="we\"b"} 1
@@ -86,6 +112,12 @@ mod tests {
         # TYPE bootstrap_agent_untold gauge
         # HELP bootstrap_agent_untold How many have not been told what it came to.
         bootstrap_agent_untold{environment="prod",role="we\"b"} 1
+        # TYPE bootstrap_agent_looked_seconds gauge
+        # HELP bootstrap_agent_looked_seconds When new values were looked for last.
+        bootstrap_agent_looked_seconds{environment="prod",role="we\"b"} 1795342500
+        # TYPE bootstrap_agent_current gauge
+        # HELP bootstrap_agent_current Whether the host has the newest values.
+        bootstrap_agent_current{environment="prod",role="we\"b"} 0
         # EOF
         "#);
     }

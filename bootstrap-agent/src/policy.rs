@@ -69,7 +69,11 @@ pub fn policy(config: &Config, place: &Place) -> Json {
         };
         let mut secrets: Vec<String> = plan.secrets.iter().map(|secret_id| secret(&secret_id.id)).collect();
         secrets.dedup();
-        allow("Secrets", &["secretsmanager:GetSecretValue"], secrets, None);
+        let mut actions = vec!["secretsmanager:GetSecretValue"];
+        if config.watch.is_some() {
+            actions.push("secretsmanager:DescribeSecret");
+        }
+        allow("Secrets", &actions, secrets, None);
     }
     if !place.keys.is_empty() {
         let via = |service: &str| {

@@ -49,9 +49,47 @@ pub struct Status {
     /// When the values were fetched that were used because the network is away.
     #[serde(default)]
     pub cached: Option<String>,
+    /// What the last look for new values came to, if this host looks for them.
+    #[serde(default)]
+    pub watch: Option<Watched>,
     /// Why it failed.
     #[serde(default)]
     pub error: Option<Failure>,
+}
+
+/// What a look for new values came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watched {
+    /// What the host has.
+    pub state: WatchState,
+    /// When it was looked, as RFC 3339.
+    pub looked: String,
+    /// The names of the values that were new when there last were any.
+    #[serde(default)]
+    pub changed: Vec<String>,
+    /// When that was.
+    #[serde(default)]
+    pub since: Option<String>,
+    /// How many requests the look made to AWS.
+    pub requests: u32,
+    /// Why the host does not have the newest values, or why nobody knows.
+    #[serde(default)]
+    pub error: Option<Failure>,
+}
+
+/// What a host has that looks for new values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WatchState {
+    /// The newest values.
+    Current,
+    /// Those before the newest, with which it was not healthy.
+    RolledBack,
+    /// Those that it had; whether they are the newest could not be seen.
+    Unknown,
+    /// Some of both: it could not go back to those before the newest.
+    Failed,
 }
 
 /// How far a run is.

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Component, Path};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
@@ -17,6 +18,7 @@ use crate::check::Check;
 use crate::error::{Problem, Problems};
 use crate::loader::Loader;
 use crate::op::hex;
+use crate::recipe::Recipe;
 use crate::resolve::{RecipeUse, Resolved, resolve};
 use crate::system::{Host, Mode};
 use crate::template::Scope;
@@ -167,6 +169,13 @@ impl Bundle {
         }
         problems.unless_any(())?;
         Ok(Self { manifest, uses })
+    }
+
+    /// The same with a recipe before all others, which has no inputs.
+    #[must_use]
+    pub fn with_first(mut self, recipe: Arc<Recipe>) -> Self {
+        self.uses.insert(0, RecipeUse { recipe, inputs: Map::new(), stage: 0, at: None });
+        self
     }
 
     /// Decides everything about its resources for a host. `scope` has what recipes see besides `facts`

@@ -59,6 +59,15 @@ impl Recipe {
         Loader::new(&find).load(&name, None)
     }
 
+    /// Reads a recipe that a program wrote. It has no folder, and so no files, no templates and no recipes beside it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, each at its place.
+    pub fn of_text(name: &str, text: String) -> Result<Arc<Self>, Problems> {
+        let source = Arc::new(Source { name: name.into(), text });
+        Self::parse(&source, Ok(Templates::default()), Path::new(name)).map(Arc::new)
+    }
+
     /// Reads a recipe's folder, without the recipes that it includes.
     pub(crate) fn read(folder: &Path, shown: &str) -> Result<Self, Problems> {
         let source = load::read(&folder.join("recipe.yaml"), &format!("{shown}/recipe.yaml"))?;

@@ -34,20 +34,8 @@ impl Host {
     /// # Errors
     /// When the recipe is not valid, or the disk cannot be written.
     pub fn put(&self, name: &str, recipe: &str) -> io::Result<String> {
-        let folder = TempDir::with_prefix("recipe-")?;
-        let folder = folder.path().join("probe");
-        fs::create_dir(&folder)?;
-        fs::write(folder.join("recipe.yaml"), recipe)?;
-        let loaded =
-            Recipe::load(&folder, "probe").map_err(|problems| io::Error::other(problems.to_string()))?;
-        let used = RecipeUse { recipe: loaded, inputs: Map::new(), stage: 0, at: None };
-        let contents = Contents { mode: Mode::Live, uses: &[used], checks: &[], services: &[] };
         let bundle = format!("/srv/bundles/{name}");
-        for (path, bytes) in pack(&contents).map_err(io::Error::other)? {
-            let path = self.disk().tree().join(bundle.trim_start_matches('/')).join(path);
-            fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
-            fs::write(path, bytes)?;
-        }
+        write_bundle(&self.disk().tree().join(bundle.trim_start_matches('/')), "probe", recipe, &[])?;
         Ok(bundle)
     }
 
@@ -68,6 +56,27 @@ impl Host {
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         })
     }
+}
+
+/// Writes a bundle of one recipe of a name into a folder. `services` are the units that start only when it has been
+/// applied.
+///
+/// # Errors
+/// When the recipe is not valid, or the folder cannot be written.
+pub fn write_bundle(to: &Path, name: &str, recipe: &str, services: &[String]) -> io::Result<()> {
+    let folder = TempDir::with_prefix("recipe-")?;
+    let folder = folder.path().join(name);
+    fs::create_dir(&folder)?;
+    fs::write(folder.join("recipe.yaml"), recipe)?;
+    let loaded = Recipe::load(&folder, name).map_err(|problems| io::Error::other(problems.to_string()))?;
+    let used = RecipeUse { recipe: loaded, inputs: Map::new(), stage: 0, at: None };
+    let contents = Contents { mode: Mode::Live, uses: &[used], checks: &[], services };
+    for (path, bytes) in pack(&contents).map_err(io::Error::other)? {
+        let path = to.join(path);
+        fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+        fs::write(path, bytes)?;
+    }
+    Ok(())
 }
 
 impl Applied {

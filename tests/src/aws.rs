@@ -74,6 +74,15 @@ impl Aws {
         self.call(world, "secretsmanager", "secretsmanager.CreateSecret", &body).map(drop)
     }
 
+    /// Gives a secret another value.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn change_secret(&self, world: &World, name: &str, value: &Json) -> io::Result<()> {
+        let body = json!({ "SecretId": name, "SecretString": value.to_string() });
+        self.call(world, "secretsmanager", "secretsmanager.PutSecretValue", &body).map(drop)
+    }
+
     /// Removes a secret from Secrets Manager at once.
     ///
     /// # Errors

@@ -6,8 +6,9 @@
 //! them together. An [`ec2::Cloud`] is one that images are baked in.
 //! A [`workspace::Workspace`] is a folder of image definitions that baker is run in.
 //! [`applied`] is a recipe that such a host's agent applied, and how that ended.
-//! [`apt`] makes repositories of packages for their recipes, and [`https`] serves what recipes fetch.
+//! [`app`] is a program that is configured at boot. [`apt`] makes repositories of packages for their recipes, and [`https`] serves what recipes fetch.
 
+pub mod app;
 pub mod applied;
 pub mod apt;
 pub mod aws;

@@ -17,6 +17,8 @@ use crate::signal::message::Outcome;
 use crate::signal::outbox::Outbox;
 use crate::signal::post::Post;
 use crate::status::{Failure, State, replace};
+use crate::watch::kept::Kept;
+use crate::watch::timer;
 
 /// How long the run itself tries to tell its result; after that another process does.
 const TELL_LIMIT: Duration = Duration::from_secs(20);
@@ -41,6 +43,7 @@ impl<W: Write> Boot<'_, W> {
                 }
                 self.status.state = State::Failed;
                 self.status.error = Some(failure.clone());
+                let _ = timer::stop(Path::new("/"));
             }
         }
         self.write_status();
@@ -63,25 +66,35 @@ impl<W: Write> Boot<'_, W> {
     fn write_metrics(&mut self) {
         let Some(path) = self.telling.as_ref().and_then(Telling::metrics) else { return };
         let untold = Outbox::below(Path::new("/")).waiting().map_or(0, |waiting| waiting.len());
-        let text = metrics::text(&self.status, self.began.elapsed().as_secs_f64(), untold);
+        let text = metrics::text(&self.status, untold);
         if let Err(error) = replace(path, text.as_bytes(), 0o644) {
             let path = path.display().to_string();
             self.reporter.line(&format!("failed to write `{path}`: {error}"));
         }
     }
 
-    /// Keeps what was good for a boot without a network, if it is to be kept.
+    /// Keeps what was good for a boot without a network, and for whoever looks for new values, if it is to be kept.
     fn keep_values(&mut self) {
         let vault = Vault::below(Path::new("/"));
-        match self.to_seal.take() {
-            Some(mut cached) => {
-                if let Err(why) = vault.seal(&mut cached) {
-                    self.reporter
-                        .line(&format!("the values are not kept for a boot without a network: {why}"));
+        if self.cached.is_none() {
+            match &mut self.good {
+                Some(good) if self.keeps.seal => {
+                    if let Err(why) = vault.seal(good) {
+                        self.reporter
+                            .line(&format!("the values are not kept for a boot without a network: {why}"));
+                    }
                 }
+                _ => vault.clear(),
             }
-            None if self.cached.is_none() => vault.clear(),
-            None => {}
+        }
+        let watching = match (&self.good, self.keeps.watch) {
+            (Some(good), Some(every)) => {
+                Kept::below(Path::new("/")).start(good).and_then(|()| timer::start(Path::new("/"), every))
+            }
+            _ => timer::stop(Path::new("/")),
+        };
+        if let Err(error) = watching {
+            self.reporter.line(&format!("nobody will look for new values: {error}"));
         }
     }
 

@@ -23,10 +23,11 @@ use crate::report::Reporter;
 use crate::status::{Failure, State, Status, StatusFile};
 use crate::stop::Stop;
 
+pub(crate) mod apply;
 mod configure;
 mod ending;
 pub(crate) mod error;
-mod steps;
+pub(crate) mod steps;
 pub(crate) mod telling;
 mod unfinished;
 
@@ -115,7 +116,7 @@ async fn waited<T: Send + 'static>(
 }
 
 /// Where nobody can log in, the console is what is left (`GetConsoleOutput`).
-fn tell_console(line: &str) {
+pub(crate) fn tell_console(line: &str) {
     if let Ok(mut console) = std::fs::OpenOptions::new().write(true).open("/dev/console") {
         let _ = write!(console, "{line}\r\n");
     }
@@ -126,7 +127,7 @@ fn services() -> Vec<String> {
     Bundle::open(Path::new(BOOT_BUNDLE)).map(|bundle| bundle.manifest.services).unwrap_or_default()
 }
 
-fn state_of_this_boot(file: &StatusFile) -> Option<Status> {
+pub(crate) fn state_of_this_boot(file: &StatusFile) -> Option<Status> {
     file.read().ok().flatten().filter(|status| status.boot_id == boot_id())
 }
 
@@ -135,7 +136,7 @@ pub(crate) fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
-fn now() -> String {
+pub(crate) fn now() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()
 }
 

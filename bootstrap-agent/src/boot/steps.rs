@@ -7,20 +7,17 @@ use std::time::{Duration, Instant};
 
 use recipes::bundle::Bundle;
 use recipes::event::Event;
-use recipes::run::{Files, converge};
-use recipes::system::linux::Linux;
-use recipes::system::{Facts, Mode};
 use sd_notify::NotifyState;
 use tokio::time::{sleep, timeout};
 
+use super::apply::{apply, healthy};
 use super::configure::Told;
-use super::error::{BootError, chain};
+use super::error::BootError;
 use super::telling::Telling;
 use super::{BOOT_BUNDLE, Ended, Settings, boot_id, now, state_of_this_boot, tell_systemd};
 use crate::cache::{COUNTS, Cached};
 use crate::config::Config;
-use crate::fetch::Https;
-use crate::health::wait_for;
+use crate::credentials::before;
 use crate::lock::Locks;
 use crate::report::Reporter;
 use crate::signal::heartbeat::Heartbeats;
@@ -33,7 +30,16 @@ use crate::stop::Stop;
 use crate::values::Values;
 
 /// How long all values may take if nothing else is said: with its waits, a call that is throttled takes two minutes.
-const FETCH_LIMIT: Duration = Duration::from_mins(5);
+pub(crate) const FETCH_LIMIT: Duration = Duration::from_mins(5);
+
+/// What becomes of values that were good.
+#[derive(Debug, Default)]
+pub(super) struct Keeps {
+    /// Whether they are sealed for a boot without a network.
+    pub(super) seal: bool,
+    /// How often new ones are looked for.
+    pub(super) watch: Option<Duration>,
+}
 
 /// A boot that is under way.
 pub(super) struct Boot<'a, W> {
@@ -51,7 +57,8 @@ pub(super) struct Boot<'a, W> {
     /// What was good last, if the network is away.
     pub(super) cached: Option<Cached>,
     /// What is kept if this run goes well; nothing where nothing shall be kept.
-    pub(super) to_seal: Option<Cached>,
+    pub(super) good: Option<Cached>,
+    pub(super) keeps: Keeps,
     pub(super) began: Instant,
     /// Whether this run is the one that the status file is about: not before it is known that this boot
     /// has not had it already.
@@ -83,6 +90,7 @@ impl<'a, W: Write> Boot<'a, W> {
             fetched: Vec::new(),
             requests: Requests::default(),
             cached: None,
+            watch: None,
             error: None,
         };
         Self {
@@ -97,7 +105,8 @@ impl<'a, W: Write> Boot<'a, W> {
             telling: None,
             beats: None,
             cached: None,
-            to_seal: None,
+            good: None,
+            keeps: Keeps::default(),
             began: Instant::now(),
             is_decided: false,
         }
@@ -140,6 +149,7 @@ impl<'a, W: Write> Boot<'a, W> {
     async fn steps(&mut self, earlier: Option<&Status>) -> Result<bool, BootError> {
         let Told { config, digest, user_data, tags } = self.configure().await?;
         let bundle = Bundle::open(Path::new(BOOT_BUNDLE))
+            .and_then(|bundle| before(bundle, &config.credentials))
             .map_err(|problems| BootError::new("configure", problems.to_string()))?;
         if !self.settings.force
             && earlier.is_some_and(|earlier| {
@@ -182,11 +192,12 @@ impl<'a, W: Write> Boot<'a, W> {
         }
         let fetched = self.timed("fetch", async |boot| boot.fetch(&config, &account, &digest).await).await?;
         let values = Values::assemble(&config, &identity, &fetched).map_err(BootError::of_fetch)?;
-        if config.cache && self.cached.is_none() {
+        self.keeps = Keeps { seal: config.cache, watch: config.watch.map(|span| span.0) };
+        if config.cache || config.watch.is_some() {
             let counts = config.cache_for.map_or(COUNTS, |span| span.0);
-            let mut cached = Cached::new(&digest, &identity, fetched, counts);
-            (cached.user_data, cached.tags) = (user_data, tags);
-            self.to_seal = Some(cached);
+            let mut good = Cached::new(&digest, &identity, fetched, counts);
+            (good.user_data, good.tags) = (user_data, tags);
+            self.good = Some(good);
         }
         self.reporter.hide(&values.secrets);
         self.status.fetched.clone_from(&values.names);
@@ -197,14 +208,7 @@ impl<'a, W: Write> Boot<'a, W> {
             return Ok(false);
         }
 
-        self.timed("health", async |_| {
-            for check in &config.health {
-                let seen = wait_for(check).await;
-                seen.map_err(|error| BootError::new("health", error.to_string()))?;
-            }
-            Ok(())
-        })
-        .await?;
+        self.timed("health", async |_| healthy(&config).await).await?;
         Ok(false)
     }
 
@@ -257,16 +261,7 @@ impl<'a, W: Write> Boot<'a, W> {
     }
 
     fn converge(&mut self, bundle: &Bundle, values: &Values) -> Result<(), BootError> {
-        let failed = |message: String| BootError::new("converge", message);
-        let mut machine = Linux::open(Path::new("/"), Mode::Live)
-            .map_err(|error| failed(chain(&error)))?
-            .with_environment(self.settings.environment.clone())
-            .with_fetch(Box::new(Https::new(&self.settings.environment)));
-        let resolved = bundle
-            .resolve(machine.host(), &values.scope())
-            .map_err(|problems| BootError::new("render", problems.to_string()))?;
-        self.stop.also(machine.interrupter());
-        let Self { reporter, locks, status, file, stop, .. } = self;
+        let Self { reporter, locks, status, file, stop, settings, .. } = self;
         let mut events = |event: Event| {
             if let Event::Committed { .. } = event {
                 status.state = State::Committed;
@@ -280,12 +275,12 @@ impl<'a, W: Write> Boot<'a, W> {
             }
             reporter.event(&event);
         };
-        let result = converge(&resolved, &mut machine, Files::Together, &mut events);
+        let result = apply(bundle, values, &settings.environment, stop, &mut events);
         // A reboot may tell this process to stop while it is asked for; otherwise it was refused.
         if result.is_err() && status.state == State::Rebooting && !stop.is_told() {
             status.state = State::Committed;
         }
-        result.map(drop).map_err(|error| BootError::of_run(&error))
+        result
     }
 
     /// Runs a step and remembers how long it took.

@@ -14,6 +14,9 @@ use recipes::system::Host;
 use recipes::template::Scope;
 use serde_json::Map;
 
+use crate::status::Failure;
+use crate::stop::Stop;
+
 mod apply;
 mod check;
 mod deliver;
@@ -29,6 +32,7 @@ mod simulate;
 mod status;
 mod stop_unfinished;
 mod user_data;
+mod watch;
 
 /// Everything went well.
 pub const DONE: u8 = 0;
@@ -60,6 +64,7 @@ enum Verb {
     Facts(facts::Facts),
     Seal(seal::Seal),
     Status(status::Status),
+    Watch(watch::Watch),
     Explain(explain::Explain),
     Doctor(doctor::Doctor),
     UserData(user_data::UserData),
@@ -102,6 +107,7 @@ pub fn main(world: &World) -> u8 {
         Verb::Facts(verb) => verb.run(),
         Verb::Seal(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
+        Verb::Watch(verb) => verb.run(world),
         Verb::Explain(verb) => verb.run(world),
         Verb::Doctor(verb) => verb.run(world),
         Verb::UserData(verb) => verb.run(),
@@ -153,6 +159,15 @@ fn fail_with(problems: &Problems) -> u8 {
         fail(problem);
     }
     FAILED
+}
+
+/// Says on standard error what a run came to that failed or was told to stop.
+fn fail_at(failure: &Failure, stop: &Stop) -> u8 {
+    complain(&format!("error: {}: {}", failure.step, failure.message));
+    if let Some(help) = &failure.help {
+        complain(&format!("help: {help}"));
+    }
+    if stop.is_told() { INTERRUPTED } else { FAILED }
 }
 
 /// Says something on standard error.

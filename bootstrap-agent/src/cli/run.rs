@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{DONE, FAILED, INTERRUPTED, REBOOTING, World, complain};
+use super::{DONE, FAILED, REBOOTING, World, complain, fail_at};
 use crate::boot::{self, Ended, Settings};
 use crate::report::{Format, Reporter};
 use crate::status::Failure;
@@ -57,13 +57,7 @@ impl Run {
         match run() {
             Ok((Ok(Ended::Up), _)) => DONE,
             Ok((Ok(Ended::Rebooting), _)) => REBOOTING,
-            Ok((Err(failure), stop)) => {
-                complain(&format!("error: {}: {}", failure.step, failure.message));
-                if let Some(help) = failure.help {
-                    complain(&format!("help: {help}"));
-                }
-                if stop.is_told() { INTERRUPTED } else { FAILED }
-            }
+            Ok((Err(failure), stop)) => fail_at(&failure, &stop),
             Err(error) => {
                 complain(&format!("error: failed to start: {error}"));
                 FAILED

@@ -15,6 +15,7 @@ use crate::boot::error::{BootError, chain};
 use crate::config::Config;
 use crate::config::encoded::decode;
 use crate::config::layers::{Layer, Written};
+use crate::credentials::before;
 use crate::redact::Redactor;
 use crate::report::{Format, Reporter};
 use crate::source::given::Given;
@@ -70,7 +71,8 @@ impl Simulate {
                 return FAILED;
             }
         };
-        let resolved = match opened.bundle.resolve(machine.host(), &values.scope()) {
+        let bundle = before(opened.bundle, &config.credentials);
+        let resolved = match bundle.and_then(|bundle| bundle.resolve(machine.host(), &values.scope())) {
             Ok(resolved) => resolved,
             Err(problems) => return fail_with(&problems),
         };

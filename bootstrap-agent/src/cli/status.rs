@@ -10,7 +10,7 @@ use crate::boot::boot_id;
 use crate::report::Format;
 use crate::signal::message::Message;
 use crate::signal::outbox::Outbox;
-use crate::status::{State, Status as Record, StatusFile};
+use crate::status::{State, Status as Record, StatusFile, WatchState, Watched};
 
 /// Show what this host's boot came to; end with 0 only if it is up
 #[derive(Debug, clap::Args)]
@@ -51,7 +51,8 @@ impl Status {
             Format::Human => human(&status, &told, &untold),
         };
         let _ = writeln!(io::stdout(), "{text}");
-        if status.state == State::Done { DONE } else { FAILED }
+        let is_whole = status.watch.is_none_or(|watch| watch.state != WatchState::Failed);
+        if status.state == State::Done && is_whole { DONE } else { FAILED }
     }
 }
 
@@ -104,11 +105,30 @@ fn human(status: &Record, told: &[Message], untold: &[Message]) -> String {
         let why = message.last_error.as_deref().unwrap_or("it is not time yet");
         format!("untold:    {}, after {} tries: {why}", message.to.key(), message.tries)
     }));
+    lines.extend(status.watch.iter().flat_map(watched));
     if let Some(error) = &status.error {
         lines.push(format!("error:     {}: {}", error.step, error.message));
         lines.extend(error.help.iter().map(|help| format!("help:      {help}")));
     }
     lines.join("\n")
+}
+
+/// What the last look for new values came to.
+fn watched(watch: &Watched) -> Vec<String> {
+    let state = match watch.state {
+        WatchState::Current => "the values are the newest",
+        WatchState::RolledBack => "the values are those before the newest",
+        WatchState::Unknown => "it is not known whether the values are the newest",
+        WatchState::Failed => "the values are some of both: going back failed",
+    };
+    let mut lines = vec![format!("watch:     {state} ({})", watch.looked)];
+    let since = watch.since.as_deref().unwrap_or("?");
+    lines.extend(watch.changed.iter().map(|name| format!("new:       {name} ({since})")));
+    if let Some(error) = &watch.error {
+        lines.push(format!("error:     {}: {}", error.step, error.message));
+        lines.extend(error.help.iter().map(|help| format!("help:      {help}")));
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -134,6 +154,7 @@ mod tests {
             fetched: vec![],
             requests: Requests { aws: 1, metadata: 5 },
             cached: None,
+            watch: None,
             error: Some(Failure { step: "fetch".into(), message: "no".into(), help: Some("do".into()) }),
         };
         let message = |to, result| of_test(to, result);

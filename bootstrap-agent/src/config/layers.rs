@@ -1,7 +1,7 @@
 //! What several files say together: those in the image, over them the instance's tags, over those the user-data.
 //!
-//! A later layer's field takes the place of an earlier one's; `secrets`, `signal` and `tags` are mappings of which each
-//! entry is a field of its own. Every value keeps the place where it was written.
+//! A later layer's field takes the place of an earlier one's; `secrets`, `credentials`, `signal` and `tags` are
+//! mappings of which each entry is a field of its own. Every value keeps the place where it was written.
 
 use std::fs;
 use std::io;
@@ -20,7 +20,7 @@ use serde_json::{Map, Value as Json};
 pub const FOLDER: &str = "etc/bootstrap-agent";
 
 /// The fields whose entries are fields of their own.
-const MAPPINGS: &[&str] = &["secrets", "signal", "tags"];
+const MAPPINGS: &[&str] = &["secrets", "credentials", "signal", "tags"];
 
 /// The fields that templates in the others see, and that tags may name.
 pub const NAMES: [&str; 2] = ["environment", "role"];

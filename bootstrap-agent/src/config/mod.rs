@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use recipes::check::Check;
 use recipes::duration::Span;
-use recipes::error::{Problem, Problems};
+use recipes::error::{Problem, Problems, did_you_mean};
 use recipes::from_node::from_node;
 use recipes::node::{Node, Value};
 use recipes::template::render;
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use self::layers::{Layer, Written};
+use crate::credentials::Credentials;
 use crate::signal::declared::{OnFailure, Signals};
 use crate::source::declared::{ParameterSource, SecretSource};
 
@@ -38,6 +39,9 @@ pub struct Config {
     /// Secrets, by the name that templates know them by under `secrets`.
     #[serde(default)]
     pub secrets: BTreeMap<String, SecretSource>,
+    /// Credentials of systemd for single services.
+    #[serde(default)]
+    pub credentials: Credentials,
     /// What must be seen before the host counts as up.
     #[serde(default)]
     pub health: Vec<Check>,
@@ -71,6 +75,9 @@ pub struct Config {
     /// A file that tells the result in numbers, for a textfile collector.
     #[serde(default)]
     pub metrics: Option<PathBuf>,
+    /// How often new versions of the values are looked for; never if not said.
+    #[serde(default)]
+    pub watch: Option<Span>,
     /// Who is told the result.
     #[serde(default)]
     pub signal: Signals,
@@ -167,6 +174,13 @@ impl Config {
                 .at(place("secrets"))
                 .help("use letters, digits and `_`"));
         }
+        let wanted = self.credentials.values().flat_map(BTreeMap::values).filter_map(|path| path.secret());
+        if let Some(name) = wanted.into_iter().find(|name| !self.secrets.contains_key(*name)) {
+            let known: Vec<&str> = self.secrets.keys().map(String::as_str).collect();
+            return Err(Problem::new(format!("there is no secret `{name}` among `secrets`"))
+                .at(place("credentials"))
+                .help(did_you_mean(name, &known)));
+        }
         Ok(())
     }
 }
@@ -229,7 +243,7 @@ health: [ { http: { url: "http://127.0.0.1/healthz", within: 60s } } ]
         insta::assert_snapshot!(problems_of(""), @"user-data:1:1: expected a mapping with `environment` and `role`, found nothing");
         insta::assert_snapshot!(problems_of("environment: prod\n"), @"user-data:1:1: the field `role` is missing");
         insta::assert_snapshot!(problems_of("environment: ../dev\nrole: web\n"), @"user-data:1:14: `environment` is `../dev`, which is not a word; use letters, digits, `-`, `_` and `.`: it becomes part of paths");
-        insta::assert_snapshot!(with("paramters: []"), @"user-data:3:1: unknown field `paramters`; did you mean `parameters`? valid are `environment`, `role`, `parameters`, `secrets`, `health`, `region`, `endpoint_url`, `fetch_within`, `splay`, `cache`, `cache_for`, `version`, `tags`, `user_data`, `metrics`, `signal` and `on_failure`");
+        insta::assert_snapshot!(with("paramters: []"), @"user-data:3:1: unknown field `paramters`; did you mean `parameters`? valid are `environment`, `role`, `parameters`, `secrets`, `credentials`, `health`, `region`, `endpoint_url`, `fetch_within`, `splay`, `cache`, `cache_for`, `version`, `tags`, `user_data`, `metrics`, `watch`, `signal` and `on_failure`");
         insta::assert_snapshot!(with("parameters: [ acme/web ]"), @"user-data:3:15: the path `acme/web` does not start with `/`; write `{ name: acme/web }` for one parameter");
         insta::assert_snapshot!(with("parameters: [ { path: /a, name: /b } ]"), @"user-data:3:15: write either a `path`, for everything below it, or the `name` of one parameter");
         insta::assert_snapshot!(with("parameters: [ { path: /a, as: b } ]"), @"user-data:3:15: `as` is for one parameter with a `name`");

@@ -13,6 +13,7 @@ use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use tokio::sync::Mutex;
+use tokio::time::sleep;
 
 use super::instance::{Metadata, MetadataError};
 
@@ -104,6 +105,35 @@ impl ProvideCredentials for InstanceRole {
     {
         future::ProvideCredentials::new(self.credentials())
     }
+}
+
+/// How often a call that is throttled through all its tries is begun anew: a fleet that boots at once shares one quota,
+/// and a host whose turn has not come has done nothing wrong. Together that is longer than a boot waits for its values.
+const ROUNDS: u32 = 8;
+
+/// Makes a call, and waits for as long as the service only says that it is too much.
+pub async fn patiently<T, E, R>(
+    mut call: impl AsyncFnMut() -> Result<T, SdkError<E, R>>,
+) -> Result<T, SdkError<E, R>>
+where
+    E: ProvideErrorMetadata,
+{
+    for _ in 1..ROUNDS {
+        match call().await {
+            Err(error) if is_throttled(&error) => sleep(LONGEST_WAIT.mul_f64(fastrand::f64())).await,
+            other => return other,
+        }
+    }
+    call().await
+}
+
+/// Whether a call failed because there were too many.
+fn is_throttled<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
+    let code = error.as_service_error().and_then(ProvideErrorMetadata::code);
+    code.is_some_and(|code| {
+        ["ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"]
+            .contains(&code)
+    })
 }
 
 /// Whether a call failed because nobody was reached, and not because somebody said no.

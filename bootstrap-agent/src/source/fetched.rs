@@ -8,13 +8,13 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
 use super::aws::Account;
-use super::parameters::{self, Parameter};
-use super::plan::{FetchPlan, SecretId};
+use super::parameters::{self, Parameter, Want};
+use super::plan::{Call, FetchPlan, SecretId};
 use super::secrets::{self, SecretValue};
 use crate::values::FetchError;
 
 /// How many calls are under way at once: enough to hide their latency, few enough to spare the quotas.
-const AT_ONCE: usize = 8;
+pub(super) const AT_ONCE: usize = 8;
 
 /// What was fetched.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -29,27 +29,21 @@ pub struct Fetched {
 }
 
 /// A map as JSON has none: by more than a name.
-mod pairs {
-    use super::{BTreeMap, Deserialize, SecretId, SecretValue, Serialize};
+pub(super) mod pairs {
+    use super::{BTreeMap, Deserialize, SecretId, Serialize};
 
-    pub(super) fn serialize<S: serde::Serializer>(
-        secrets: &BTreeMap<SecretId, SecretValue>,
+    pub(in crate::source) fn serialize<V: Serialize, S: serde::Serializer>(
+        secrets: &BTreeMap<SecretId, V>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         secrets.iter().collect::<Vec<_>>().serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+    pub(in crate::source) fn deserialize<'de, V: Deserialize<'de>, D: serde::Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<BTreeMap<SecretId, SecretValue>, D::Error> {
+    ) -> Result<BTreeMap<SecretId, V>, D::Error> {
         Ok(Vec::deserialize(deserializer)?.into_iter().collect())
     }
-}
-
-enum Call<'a> {
-    Path(&'a str),
-    Names(&'a [String]),
-    Secret(&'a SecretId),
 }
 
 enum Answer {
@@ -62,23 +56,34 @@ enum Answer {
 /// # Errors
 /// The first value that could not be had.
 pub async fn fetch(plan: &FetchPlan, account: &Account) -> Result<Fetched, FetchError> {
-    let mut fetched = Fetched::default();
     if plan.is_empty() {
-        return Ok(fetched);
+        return Ok(Fetched::default());
     }
-    let (ssm, manager) = (parameters::client(account), secrets::client(account));
+    fetch_through(plan, &parameters::client(account), &secrets::client(account)).await
+}
+
+/// Makes the calls through clients.
+///
+/// # Errors
+/// The first value that could not be had.
+pub(super) async fn fetch_through(
+    plan: &FetchPlan,
+    ssm: &aws_sdk_ssm::Client,
+    manager: &aws_sdk_secretsmanager::Client,
+) -> Result<Fetched, FetchError> {
+    let mut fetched = Fetched::default();
     let calls = AtomicU32::new(0);
-    let paths = plan.paths.iter().map(|path| Call::Path(path));
-    let names = plan.names.iter().map(|names| Call::Names(names));
-    let all: Vec<Call<'_>> = paths.chain(names).chain(plan.secrets.iter().map(Call::Secret)).collect();
     let make = async |call: Call<'_>| match call {
-        Call::Path(path) => parameters::below(&ssm, path, &calls).await.map(Answer::Parameters),
-        Call::Names(names) => parameters::named(&ssm, names, &calls).await.map(Answer::Parameters),
+        Call::Path(path) => parameters::below(ssm, path, Want::Values, &calls).await.map(Answer::Parameters),
+        Call::Names(names) => {
+            parameters::named(ssm, names, Want::Values, &calls).await.map(Answer::Parameters)
+        }
         Call::Secret(id) => {
-            secrets::fetch(&manager, id, &calls).await.map(|value| Answer::Secret(id.clone(), value))
+            secrets::fetch(manager, id, &calls).await.map(|value| Answer::Secret(id.clone(), value))
         }
     };
-    let answers: Vec<Answer> = stream::iter(all).map(make).buffer_unordered(AT_ONCE).try_collect().await?;
+    let answers: Vec<Answer> =
+        stream::iter(plan.each()).map(make).buffer_unordered(AT_ONCE).try_collect().await?;
     for answer in answers {
         match answer {
             Answer::Parameters(parameters) => fetched.parameters.extend(parameters),

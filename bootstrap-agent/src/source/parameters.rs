@@ -31,6 +31,15 @@ pub fn client(account: &Account) -> Client {
     Client::from_conf(config.build())
 }
 
+/// What a call is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// The values.
+    Values,
+    /// Their versions only: what is encrypted stays so.
+    Versions,
+}
+
 /// A parameter's value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parameter {
@@ -77,27 +86,27 @@ impl Parameter {
 pub async fn below(
     client: &Client,
     path: &str,
+    want: Want,
     calls: &AtomicU32,
 ) -> Result<Vec<(String, Parameter)>, FetchError> {
     let mut found = Vec::new();
     let mut next = None;
     loop {
         calls.fetch_add(1, Ordering::Relaxed);
-        let page = client
+        let request = client
             .get_parameters_by_path()
             .path(path)
             .recursive(true)
-            .with_decryption(true)
+            .with_decryption(want == Want::Values)
             .max_results(PAGE)
-            .set_next_token(next)
-            .send()
-            .await
-            .map_err(|error| FetchError {
-                what: format!("the parameters below `{path}`"),
-                why: aws::why(&error),
-                help: permission_help(&error, "ssm:GetParametersByPath"),
-                is_offline: aws::is_offline(&error),
-            })?;
+            .set_next_token(next);
+        let page = aws::patiently(async || request.clone().send().await).await;
+        let page = page.map_err(|error| FetchError {
+            what: format!("the parameters below `{path}`"),
+            why: aws::why(&error),
+            help: permission_help(&error, "ssm:GetParametersByPath"),
+            is_offline: aws::is_offline(&error),
+        })?;
         for parameter in page.parameters() {
             let Some(name) = parameter.name() else { continue };
             found.extend(Parameter::of(parameter).map(|value| (name.to_owned(), value)));
@@ -116,18 +125,19 @@ pub async fn below(
 pub async fn named(
     client: &Client,
     names: &[String],
+    want: Want,
     calls: &AtomicU32,
 ) -> Result<Vec<(String, Parameter)>, FetchError> {
     calls.fetch_add(1, Ordering::Relaxed);
-    let answer =
-        client.get_parameters().set_names(Some(names.to_vec())).with_decryption(true).send().await.map_err(
-            |error| FetchError {
-                what: format!("the parameters {}", listed(names)),
-                why: aws::why(&error),
-                help: permission_help(&error, "ssm:GetParameters"),
-                is_offline: aws::is_offline(&error),
-            },
-        )?;
+    let request = client.get_parameters().set_names(Some(names.to_vec()));
+    let request = request.with_decryption(want == Want::Values);
+    let answer = aws::patiently(async || request.clone().send().await).await;
+    let answer = answer.map_err(|error| FetchError {
+        what: format!("the parameters {}", listed(names)),
+        why: aws::why(&error),
+        help: permission_help(&error, "ssm:GetParameters"),
+        is_offline: aws::is_offline(&error),
+    })?;
     let missing = |names: &[String]| FetchError {
         what: format!("the parameters {}", listed(names)),
         why: "there is none of this name".into(),

@@ -24,8 +24,8 @@ use crate::config::Config;
 pub const NAMES: usize = 10;
 
 /// The quotas, in calls a second.
-const SSM_QUOTA: u32 = 40;
-const SECRETS_QUOTA: u32 = 10_000;
+pub(super) const SSM_QUOTA: u32 = 40;
+pub(super) const SECRETS_QUOTA: u32 = 10_000;
 
 /// Calls.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,6 +36,17 @@ pub struct FetchPlan {
     pub names: Vec<Vec<String>>,
     /// Secrets of Secrets Manager.
     pub secrets: Vec<SecretId>,
+}
+
+/// One call of a plan, with its pages.
+#[derive(Debug, Clone, Copy)]
+pub enum Call<'a> {
+    /// For what is below a path.
+    Path(&'a str),
+    /// For parameters by their names.
+    Names(&'a [String]),
+    /// For a secret.
+    Secret(&'a SecretId),
 }
 
 /// A version of a secret.
@@ -90,6 +101,13 @@ impl FetchPlan {
         let secret = |secret: &SecretId| Self { secrets: vec![secret.clone()], ..Self::default() };
         let names = self.names.iter().flatten().map(name);
         self.paths.iter().map(path).chain(names).chain(self.secrets.iter().map(secret)).collect()
+    }
+
+    /// The calls, one by one.
+    pub fn each(&self) -> Vec<Call<'_>> {
+        let paths = self.paths.iter().map(|path| Call::Path(path));
+        let names = self.names.iter().map(|names| Call::Names(names));
+        paths.chain(names).chain(self.secrets.iter().map(Call::Secret)).collect()
     }
 
     /// Whether there is nothing to fetch.

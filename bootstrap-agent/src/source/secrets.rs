@@ -75,7 +75,7 @@ pub async fn fetch(client: &Client, wanted: &SecretId, calls: &AtomicU32) -> Res
         .secret_id(&wanted.id)
         .set_version_stage(wanted.stage.clone())
         .set_version_id(wanted.version.clone());
-    let answer = request.send().await.map_err(|error| {
+    let answer = aws::patiently(async || request.clone().send().await).await.map_err(|error| {
         let help = permission_help(&error, "secretsmanager:GetSecretValue").or_else(|| {
             let missing =
                 error.as_service_error().is_some_and(GetSecretValueError::is_resource_not_found_exception);
@@ -87,6 +87,31 @@ pub async fn fetch(client: &Client, wanted: &SecretId, calls: &AtomicU32) -> Res
     let bytes = || answer.secret_binary().map(|bytes| Content::Binary(bytes.as_ref().to_vec()));
     let content = text.or_else(bytes).ok_or_else(|| failed("it has no value".into(), None))?;
     Ok(SecretValue { content, version: answer.version_id().unwrap_or_default().to_owned() })
+}
+
+/// Asks which version of a secret is the one that is wanted, and for nothing that is secret.
+///
+/// # Errors
+/// When the call fails, or no version has the stage.
+pub async fn version(client: &Client, wanted: &SecretId, calls: &AtomicU32) -> Result<String, FetchError> {
+    let failed = |why: String, help: Option<String>| FetchError {
+        what: format!("the version of the secret `{}`", wanted.id),
+        why,
+        help,
+        is_offline: false,
+    };
+    calls.fetch_add(1, Ordering::Relaxed);
+    let request = client.describe_secret().secret_id(&wanted.id);
+    let answer = aws::patiently(async || request.clone().send().await).await;
+    let answer = answer.map_err(|error| FetchError {
+        is_offline: aws::is_offline(&error),
+        ..failed(aws::why(&error), permission_help(&error, "secretsmanager:DescribeSecret"))
+    })?;
+    let stage = wanted.stage.as_deref().unwrap_or("AWSCURRENT");
+    let versions = answer.version_ids_to_stages().into_iter().flatten();
+    let mut of_stage = versions.filter(|(_, stages)| stages.iter().any(|of| of == stage));
+    let version = of_stage.next().map(|(version, _)| version.clone());
+    version.ok_or_else(|| failed(format!("none has the stage `{stage}`"), None))
 }
 
 impl Content {
