@@ -41,6 +41,9 @@ pub struct Cached {
     pub digest: String,
     /// The user-data; none if there was none.
     pub user_data: Option<Vec<u8>>,
+    /// The object with the rest of the configuration.
+    #[serde(default)]
+    pub object: Option<Vec<u8>>,
     /// What tags said, by field.
     pub tags: Vec<(String, String)>,
     /// The instance.
@@ -67,6 +70,7 @@ impl Cached {
             hardware: None,
             digest: digest.into(),
             user_data: None,
+            object: None,
             tags: Vec::new(),
             identity: identity.clone(),
             fetched,
@@ -74,6 +78,7 @@ impl Cached {
     }
 
     /// The same with other values, which are good now.
+    #[must_use]
     pub fn with(&self, fetched: Fetched) -> Self {
         Self {
             version: VERSION,
@@ -82,6 +87,7 @@ impl Cached {
             hardware: None,
             digest: self.digest.clone(),
             user_data: self.user_data.clone(),
+            object: self.object.clone(),
             tags: self.tags.clone(),
             identity: self.identity.clone(),
             fetched,

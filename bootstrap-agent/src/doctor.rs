@@ -2,6 +2,7 @@
 //!
 //! A boot ends with the first thing that is wrong. Who has to put it right wants to know all of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,15 +10,22 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use tokio::time::timeout;
 
+use recipes::error::Problems;
+
+use crate::aws_call::Caller;
+use crate::boot::configure::account;
 use crate::boot::error::chain;
 use crate::config::Config;
 use crate::config::encoded::decode;
 use crate::config::layers::{Layer, Written};
+use crate::config::object::{Object, insert};
+use crate::s3;
 use crate::signal::outbox::Outbox;
 use crate::source::aws::{Account, InstanceRole};
 use crate::source::fetched::fetch;
-use crate::source::instance::Metadata;
+use crate::source::instance::{Identity, Metadata};
 use crate::source::plan::FetchPlan;
+use crate::source::versions::look;
 use crate::values::{FetchError, Values};
 
 /// A clock that is off by more makes signatures invalid (AWS Signature Version 4).
@@ -47,12 +55,14 @@ impl Finding {
     }
 }
 
-/// Looks at everything. `image` are the layers of the image, `outbox` what this host has still to tell.
+/// Looks at everything. `image` are the layers of the image, `outbox` what this host has still to tell, `proxies` are
+/// `https_proxy` and `no_proxy`.
 pub async fn examine(
     metadata: Arc<Metadata>,
     image: &[Layer],
     user_data: Option<Layer>,
     outbox: &Outbox,
+    proxies: &BTreeMap<String, String>,
 ) -> Vec<Finding> {
     let mut found = Vec::new();
     let user_data = match user_data {
@@ -85,7 +95,7 @@ pub async fn examine(
         }
     }
     let layers: Vec<Layer> = image.iter().cloned().chain(user_data).collect();
-    match configured(&metadata, &layers).await {
+    match configured(&metadata, layers, identity.as_ref(), &role, proxies).await {
         Ok(config) => {
             found.push(Finding::good(format!("configuration of {}/{}", config.environment, config.role)));
             if let Some(identity) = identity {
@@ -131,7 +141,27 @@ async fn of_metadata(metadata: &Metadata, found: &mut Vec<Finding>) -> Option<La
     None
 }
 
-async fn configured(metadata: &Metadata, layers: &[Layer]) -> Result<Config, String> {
+async fn configured(
+    metadata: &Metadata,
+    mut layers: Vec<Layer>,
+    identity: Option<&Identity>,
+    role: &InstanceRole,
+    proxies: &BTreeMap<String, String>,
+) -> Result<Config, String> {
+    let said = |problems: Problems| problems.to_string();
+    let mut written = with_tags(metadata, &layers).await?;
+    if let Some(object) = Object::of(&written).map_err(said)? {
+        let identity = identity.ok_or_else(|| format!("{} is not fetched without a region", object.s3))?;
+        let account = account(&written, identity, metadata.is_ipv6(), role.clone());
+        let bytes = s3::get(&Caller::new(account, proxies.clone()), &object.s3).await;
+        let bytes = bytes.map_err(|error| format!("failed to fetch {}: {error}", object.s3))?;
+        insert(&mut layers, object.layer(&bytes).map_err(|problem| problem.to_string())?);
+        written = with_tags(metadata, &layers).await?;
+    }
+    Config::of(&written).map_err(said)
+}
+
+async fn with_tags(metadata: &Metadata, layers: &[Layer]) -> Result<Written, String> {
     let mut written = Written::read(layers).map_err(|problems| problems.to_string())?;
     for (field, key) in written.tags_over(layers) {
         match metadata.tag(&key).await {
@@ -140,7 +170,7 @@ async fn configured(metadata: &Metadata, layers: &[Layer]) -> Result<Config, Str
             Err(error) => return Err(chain(&error)),
         }
     }
-    Config::of(&written).map_err(|problems| problems.to_string())
+    Ok(written)
 }
 
 /// Makes each call for itself, so that one that fails hides no other.
@@ -172,6 +202,14 @@ async fn values(
     if is_whole {
         found.push(match assemble(&all) {
             Ok(()) => Finding::good("every value is set"),
+            Err(error) => Finding::bad(error.what, error.why, error.help),
+        });
+    }
+    if is_whole && config.watch.is_some() {
+        // It may make calls that fetching does not.
+        let looked = timeout(CALL_LIMIT, look(&plan, account)).await;
+        found.push(match looked.unwrap_or_else(|_| Err(unanswered())) {
+            Ok(_) => Finding::good("new values can be looked for"),
             Err(error) => Finding::bad(error.what, error.why, error.help),
         });
     }
@@ -221,7 +259,7 @@ mod tests {
         let metadata = Arc::new(Metadata::new(Some(&service.url), Duration::from_secs(1)));
         let user_data = format!("environment: prod\nrole: web\nendpoint_url: {}\n{user_data}", service.url);
         let layer = Layer::user_data("user-data", user_data.as_bytes());
-        human(&examine(metadata, &[], Some(layer), &outbox).await)
+        human(&examine(metadata, &[], Some(layer), &outbox, &BTreeMap::new()).await)
     }
 
     #[tokio::test]
@@ -281,7 +319,8 @@ mod tests {
     async fn without_metadata_what_can_be_seen_is_seen() {
         let metadata = Arc::new(Metadata::new(Some("http://127.0.0.1:1"), Duration::from_millis(50)));
         let folder = tempfile::tempdir().expect("a folder");
-        let text = human(&examine(metadata, &[], None, &Outbox::below(folder.path())).await);
+        let text =
+            human(&examine(metadata, &[], None, &Outbox::below(folder.path()), &BTreeMap::new()).await);
         assert!(text.contains("wrong  user-data: the instance metadata service did not tell"), "{text}");
         assert!(text.contains("wrong  instance identity: "), "{text}");
     }

@@ -1,5 +1,6 @@
 //! The on-host half: applies recipes, and on first boot pulls values, renders, starts, verifies, reports.
 
+pub(crate) mod aws_call;
 pub mod boot;
 pub mod cache;
 pub mod cli;
@@ -9,11 +10,13 @@ pub mod doctor;
 pub mod fetch;
 pub mod health;
 pub mod http;
+pub(crate) mod journal;
 pub mod lock;
 pub mod metrics;
 pub mod policy;
 pub mod redact;
 pub mod report;
+pub mod s3;
 pub mod seal;
 pub mod signal;
 pub mod source;

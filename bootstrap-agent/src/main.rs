@@ -9,6 +9,7 @@ fn main() -> ExitCode {
     let proxies = ["http_proxy", "https_proxy", "no_proxy"];
     ExitCode::from(run(&World {
         arguments: std::env::args_os().collect(),
+        is_in_journal: std::env::var_os("JOURNAL_STREAM").is_some(),
         metadata_endpoint: std::env::var("AWS_EC2_METADATA_SERVICE_ENDPOINT").ok(),
         proxies: proxies
             .iter()

@@ -63,25 +63,13 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{Requests, Step, VERSION, Watched};
+    use crate::status::{Step, Watched, of_test};
 
     #[test]
     fn a_run_is_told_in_numbers() {
         let status = Status {
-            version: VERSION,
-            state: State::Done,
-            agent: "0.1.0".into(),
-            boot_id: "b".into(),
-            instance_id: None,
-            environment: Some("prod".into()),
             role: Some("we\"b".into()),
-            config_digest: None,
-            started: "2026-11-22T10:00:00Z".into(),
-            finished: Some("2026-11-22T10:00:02.500Z".into()),
             steps: vec![Step { name: "fetch".into(), milliseconds: 1012 }],
-            fetched: Vec::new(),
-            requests: Requests { aws: 2, metadata: 5 },
-            cached: None,
             watch: Some(Watched {
                 state: WatchState::RolledBack,
                 looked: "2026-11-22T10:15:00Z".into(),
@@ -90,7 +78,7 @@ mod tests {
                 requests: 2,
                 error: None,
             }),
-            error: None,
+            ..of_test(State::Done)
         };
         insta::assert_snapshot!(text(&status, 1), @r#"
         # TYPE bootstrap_agent_up gauge

@@ -3,7 +3,8 @@
 use serde_json::{Value as Json, json};
 
 use crate::config::Config;
-use crate::signal::declared::{AutoScaling, CloudFormation, Tag};
+use crate::config::object::Object;
+use crate::signal::declared::{AutoScaling, CloudFormation, Report, Tag};
 use crate::source::plan::{FetchPlan, has_selector};
 
 /// Where everything is.
@@ -76,9 +77,8 @@ pub fn policy(config: &Config, place: &Place) -> Json {
         allow("Secrets", &actions, secrets, None);
     }
     if !place.keys.is_empty() {
-        let via = |service: &str| {
-            format!("{service}.{}.{}", place.region, crate::signal::query::domain(&place.region))
-        };
+        let via =
+            |service: &str| format!("{service}.{}.{}", place.region, crate::aws_call::domain(&place.region));
         let services = [
             (!plan.paths.is_empty() || !plan.names.is_empty()).then(|| via("ssm")),
             (!plan.secrets.is_empty()).then(|| via("secretsmanager")),
@@ -91,9 +91,12 @@ pub fn policy(config: &Config, place: &Place) -> Json {
     let group = config.signal.auto_scaling.as_ref().map(|hook| any(&hook.group));
     let groups =
         |group: &str| vec![arn("autoscaling", &format!("autoScalingGroup:*:autoScalingGroupName/{group}"))];
-    if let Some(AutoScaling { group, .. }) = &config.signal.auto_scaling {
+    if let Some(AutoScaling { group, brake, .. }) = &config.signal.auto_scaling {
         let actions = ["autoscaling:CompleteLifecycleAction", "autoscaling:RecordLifecycleActionHeartbeat"];
         allow("Lifecycle", &actions, groups(&any(group)), None);
+        if brake.is_some() {
+            allow("Brake", &["autoscaling:DescribeScalingActivities"], vec!["*".into()], None);
+        }
         if group.is_none() {
             allow("FindGroup", &["autoscaling:DescribeAutoScalingInstances"], vec!["*".into()], None);
         }
@@ -108,6 +111,22 @@ pub fn policy(config: &Config, place: &Place) -> Json {
     if let Some(Tag { key }) = &config.signal.tag {
         let condition = json!({ "ForAllValues:StringEquals": { "aws:TagKeys": [key] } });
         allow("Tag", &["ec2:CreateTags"], vec![arn("ec2", "instance/*")], Some(condition));
+    }
+    let objects = |key: &str| format!("arn:{}:s3:::{key}", place.partition);
+    match &config.signal.report {
+        Some(Report::Ssm(path)) => {
+            let parameters = arn("ssm", &format!("parameter{path}/*"));
+            allow("Report", &["ssm:PutParameter"], vec![parameters], None);
+        }
+        Some(Report::S3(place)) => {
+            let reports = objects(&format!("{}/{}/*", place.bucket, place.key));
+            allow("Report", &["s3:PutObject"], vec![reports], None);
+        }
+        None => {}
+    }
+    if let Some(Object { s3, .. }) = &config.config {
+        let object = objects(&format!("{}/{}", s3.bucket, s3.key));
+        allow("Config", &["s3:GetObject"], vec![object], None);
     }
     json!({ "Version": "2012-10-17", "Statement": statements })
 }

@@ -1,5 +1,6 @@
 //! How events are shown: one JSON object a line for programs, or a line for people.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::time::Instant;
 
@@ -22,12 +23,17 @@ pub struct Reporter<W> {
     output: W,
     redactor: Redactor,
     started: Instant,
+    /// The last lines, for the report of a run that failed.
+    tail: VecDeque<String>,
 }
+
+/// How many of the last lines are kept.
+const TAIL: usize = 200;
 
 impl<W: Write> Reporter<W> {
     /// Writes in a format.
     pub fn new(format: Format, output: W) -> Self {
-        Self { format, output, redactor: Redactor::default(), started: Instant::now() }
+        Self { format, output, redactor: Redactor::default(), started: Instant::now(), tail: VecDeque::new() }
     }
 
     /// Hides these values from now on.
@@ -38,6 +44,11 @@ impl<W: Write> Reporter<W> {
     /// What hides them.
     pub fn redactor(&self) -> &Redactor {
         &self.redactor
+    }
+
+    /// The last lines that it wrote.
+    pub fn tail(&self) -> String {
+        self.tail.iter().map(|line| format!("{line}\n")).collect()
     }
 
     /// Writes an event. That nobody reads any more does not stop a run.
@@ -62,6 +73,10 @@ impl<W: Write> Reporter<W> {
     /// Writes a line.
     pub fn line(&mut self, text: &str) {
         let text = self.redactor.clean(text);
+        if self.tail.len() == TAIL {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(text.clone());
         let _: io::Result<()> = writeln!(self.output, "{text}").and_then(|()| self.output.flush());
     }
 }

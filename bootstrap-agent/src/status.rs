@@ -57,6 +57,13 @@ pub struct Status {
     pub error: Option<Failure>,
 }
 
+impl Status {
+    /// All of it, as the file has it.
+    pub fn text(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+}
+
 /// What a look for new values came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -195,10 +202,36 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let staged = path.with_extension("staged");
     let _ = fs::remove_file(&staged);
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&staged)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&staged, path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if let Err(error) = written.and_then(|()| fs::rename(&staged, path)) {
+        // A disk that is full is not made fuller.
+        let _ = fs::remove_file(&staged);
+        return Err(error);
+    }
     fs::File::open(folder)?.sync_all()
+}
+
+/// A status of a test.
+#[cfg(test)]
+pub(crate) fn of_test(state: State) -> Status {
+    Status {
+        version: VERSION,
+        state,
+        agent: "0.1.0".into(),
+        boot_id: "b".into(),
+        instance_id: Some("i-0123456789abcdef0".into()),
+        environment: Some("prod".into()),
+        role: Some("web".into()),
+        config_digest: None,
+        started: "2026-11-22T10:00:00.000Z".into(),
+        finished: Some("2026-11-22T10:00:02.500Z".into()),
+        steps: Vec::new(),
+        fetched: Vec::new(),
+        requests: Requests { aws: 2, metadata: 5 },
+        cached: None,
+        watch: None,
+        error: None,
+    }
 }
 
 #[cfg(test)]

@@ -2,13 +2,14 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::Span;
 use crate::words::Words;
 
 /// One check. It is tried until it succeeds or its time is over.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Check {
     /// A systemd unit is in a state.
@@ -22,7 +23,7 @@ pub enum Check {
 }
 
 /// A systemd unit is in a state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceCheck {
     /// The unit; without a suffix it is a `.service`.
@@ -36,7 +37,7 @@ pub struct ServiceCheck {
 }
 
 /// The states that a service can be checked for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ServiceState {
     /// It is active.
@@ -47,7 +48,7 @@ pub enum ServiceState {
 }
 
 /// A URL answers with a status.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpCheck {
     /// An `http://` URL. Redirects are answers, not followed.
@@ -64,7 +65,7 @@ pub struct HttpCheck {
 }
 
 /// Something accepts connections.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TcpCheck {
     /// `HOST:PORT`.
@@ -75,7 +76,7 @@ pub struct TcpCheck {
 }
 
 /// A command succeeds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommandCheck {
     /// The program and its arguments: a list, or a string that is split at spaces.

@@ -1,10 +1,13 @@
 //! A service gets its secret as a credential of systemd, and nobody else can read it.
 
 use serde_json::json;
+use testbed::app::RECIPE;
 use testbed::cloud::{PASSWORD, SECRET};
-use testbed::host::Host;
+use testbed::host::{Disk, Host};
+use testbed::workspace::Workspace;
 
-use crate::boot_watch::{look, watching};
+use crate::boot::status_of;
+use crate::boot_watch::{look, of_app, watching};
 use crate::{NOTHING, Outcome};
 
 /// What a program of a user can read, of everything that has the secret in it.
@@ -44,5 +47,22 @@ fn a_service_gets_its_secret_and_nobody_else_does() -> Outcome {
     let (is_current, watch) = look(&host)?;
     assert!(is_current, "{watch:#}");
     assert_eq!(host.output(&["cat", "/run/app/password"])?, digest("another-password")?);
+    Ok(())
+}
+
+/// All of it, baked and booted, on the next Debian.
+#[test]
+fn on_debian_13_as_well() -> Outcome {
+    let image = "source: { local: { suite: trixie } }\nrecipes: []\nboot: { recipes: [ app ] }\n";
+    let workspace =
+        Workspace::new()?.with("images/app.yaml", image)?.with("recipes/app/recipe.yaml", RECIPE)?;
+    let cloud = of_app("credentials: { app: { password: secrets.db.password } }\nwatch: 1h")?;
+    let host = cloud.boot(Disk::of_image(&workspace.bake("app")?)?)?;
+    let status = status_of(&host)?;
+    assert_eq!(status["state"], "done", "{status:#}");
+    assert_eq!(host.output(&["cat", "/run/app/password"])?, digest(PASSWORD)?);
+    assert_eq!(readable_as(&host, "nobody")?, NOTHING);
+    assert!(look(&host)?.0, "and new values are looked for");
+    assert_eq!(host.output(&["systemctl", "is-system-running"])?.trim(), "running");
     Ok(())
 }

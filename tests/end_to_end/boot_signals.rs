@@ -176,3 +176,50 @@ fn a_host_that_is_held_is_told_on_and_powered_off_when_its_time_is_over() -> Out
     assert!(is_off, "the power is off: {journal:?}", journal = journal());
     Ok(())
 }
+
+#[test]
+fn a_host_that_failed_leaves_a_report_without_secrets() -> Outcome {
+    let (cloud, front) = cloud("on_failure: hold 1h")?;
+    cloud.metadata.change(|instance| {
+        let user_data = instance.user_data.take().unwrap_or_default();
+        let never = "health: [ { tcp: { address: \"127.0.0.1:9\", within: 1s } } ]";
+        let lines = user_data.lines().map(|line| {
+            if line.starts_with("health:") {
+                never.to_owned()
+            } else {
+                line.replace("tag: {", "report: { ssm: /acme/reports }, tag: {")
+            }
+        });
+        instance.user_data = Some(lines.collect::<Vec<_>>().join("\n"));
+    });
+    let host = cloud.boot(disk()?)?;
+    assert_eq!(status_of(&host)?["state"], "failed");
+    let report = || cloud.aws.parameter(&cloud.world, "/acme/reports/i-0123456789abcdef0");
+    assert!(eventually(20, || report().is_ok()), "{}", waiting(&host)?);
+    let report = report()?;
+    for part in
+        ["\"state\": \"failed\"", "\"step\": \"health\"", "web-site: template /etc/web-site/database.env"]
+    {
+        assert!(report.contains(part), "{part}: {report}");
+    }
+    assert!(!report.contains(PASSWORD), "{report}");
+    assert!(!front.results().contains(&"CompleteLifecycleAction ABANDON".into()), "and the host is held");
+    Ok(())
+}
+
+#[test]
+fn where_the_launches_before_failed_as_well_the_group_is_told_later() -> Outcome {
+    let (cloud, front) = cloud("")?;
+    front.launches_failed(3);
+    cloud.aws.delete_secret(&cloud.world, SECRET)?;
+    cloud.metadata.change(|instance| {
+        let user_data = instance.user_data.take().unwrap_or_default();
+        instance.user_data = Some(user_data.replace("hook: launch,", "hook: launch, brake: 10s,"));
+    });
+    let host = cloud.boot(disk()?)?;
+    assert_eq!(status_of(&host)?["state"], "failed");
+    assert!(eventually(10, || front.results() == ["CreateTags failed at fetch"]), "{:?}", front.results());
+    assert!(eventually(5, || front.beats() > 0), "the hook is kept alive");
+    assert!(eventually(30, || front.results().contains(&"CompleteLifecycleAction ABANDON".into())));
+    Ok(())
+}

@@ -11,17 +11,35 @@ use testbed::workspace::image;
 use crate::Outcome;
 use crate::boot::{AGENT, status_of};
 
-/// An account, and a host in it that runs the program and looks for new values.
-pub(crate) fn watching(more: &str) -> Result<(Cloud, Host), Box<dyn std::error::Error>> {
+/// An account with an instance that runs the program. `more` is added to its user-data, in place of what has the same
+/// fields.
+pub(crate) fn of_app(more: &str) -> std::io::Result<Cloud> {
     let cloud = Cloud::prod()?;
     put(&cloud, "limit", "10")?;
     put(&cloud, "other", "o")?;
+    let more = format!("{}\n{more}\n", app::HEALTH);
     cloud.metadata.change(|instance| {
         let user_data = instance.user_data.take().unwrap_or_default();
-        let lines = user_data.lines().filter(|line| !line.starts_with("health:"));
-        let user_data = lines.collect::<Vec<_>>().join("\n");
-        instance.user_data = Some(format!("{user_data}\n{}\n{more}\n", app::HEALTH));
+        let is_said = |field: &str| more.lines().any(|line| line.starts_with(&format!("{field}:")));
+        let (mut kept, mut skips) = (String::new(), false);
+        for line in user_data.lines() {
+            // What is below a field goes with it.
+            skips = match line.split_once(':') {
+                Some((field, _)) if !line.starts_with(' ') => is_said(field),
+                _ => skips,
+            };
+            if !skips {
+                kept += &format!("{line}\n");
+            }
+        }
+        instance.user_data = Some(kept + &more);
     });
+    Ok(cloud)
+}
+
+/// An account, and a host in it that runs the program and looks for new values.
+pub(crate) fn watching(more: &str) -> Result<(Cloud, Host), Box<dyn std::error::Error>> {
+    let cloud = of_app(more)?;
     let disk = Disk::of_image(&image("web")?)?;
     app::put(&disk)?;
     let host = cloud.boot(disk)?;
@@ -112,6 +130,9 @@ fn a_new_value_reloads_its_unit_and_a_bad_one_is_taken_back() -> Outcome {
     let (is_current, watch) = look(&host)?;
     assert!(is_current && watch["error"].is_null(), "{watch:#}");
     assert_eq!((read(&host, "/etc/app/app.conf")?.as_str(), loads()?), ("limit=30\n", 4));
+
+    let doctor = host.output(&[AGENT, "doctor"])?;
+    assert!(doctor.contains("ok     new values can be looked for"), "{doctor}");
 
     cloud.aws.delete_secret(&cloud.world, SECRET)?;
     let (is_current, watch) = look(&host)?;

@@ -8,7 +8,7 @@ use crate::host::Disk;
 
 /// The program: it takes its configuration in when it is started or reloaded, and is healthy if its limit is a number.
 /// What it takes in of its credential is a digest.
-const RECIPE: &str = r#"
+pub const RECIPE: &str = r#"
 resources:
   - directory: { path: /etc/app }
   - file:
@@ -54,6 +54,9 @@ pub const HEALTH: &str = "health: [ { command: { argv: \"grep -qx healthy /run/a
 /// When the disk cannot be written.
 pub fn put(disk: &Disk) -> io::Result<()> {
     let folder = disk.tree().join("usr/lib/bootstrap-agent/boot");
-    fs::remove_dir_all(&folder)?;
+    match fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     write_bundle(&folder, "app", RECIPE, &["app.service".into(), "other.service".into()])
 }

@@ -83,6 +83,32 @@ impl Aws {
         self.call(world, "secretsmanager", "secretsmanager.PutSecretValue", &body).map(drop)
     }
 
+    /// The value of a parameter.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn parameter(&self, world: &World, name: &str) -> io::Result<String> {
+        let answer = self.call(world, "ssm", "AmazonSSM.GetParameter", &json!({ "Name": name }))?;
+        let answer: Json = serde_json::from_str(&answer)?;
+        Ok(answer["Parameter"]["Value"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Puts an object into S3, whose bucket is made if it is missing.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn put_object(&self, world: &World, bucket: &str, key: &str, text: &str) -> io::Result<()> {
+        let authorization = authorization("s3");
+        for (path, body) in [(format!("/{bucket}"), ""), (format!("/{bucket}/{key}"), text)] {
+            let headers = [("Authorization", authorization.as_str())];
+            let answer = world.within(|| ask("PUT", &self.address, &path, &headers, body.as_bytes()))?;
+            if answer.status != 200 {
+                return Err(io::Error::other(format!("{path} answered {}: {}", answer.status, answer.body)));
+            }
+        }
+        Ok(())
+    }
+
     /// Removes a secret from Secrets Manager at once.
     ///
     /// # Errors
@@ -114,11 +140,7 @@ impl Aws {
     }
 
     fn call(&self, world: &World, service: &str, target: &str, body: &Json) -> io::Result<String> {
-        // It does not look at signatures, only at which service is meant.
-        let authorization = format!(
-            "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20261122/us-east-1/{service}/aws4_request, \
-             SignedHeaders=host, Signature=0"
-        );
+        let authorization = authorization(service);
         let headers = [
             ("Content-Type", "application/x-amz-json-1.1"),
             ("X-Amz-Target", target),
@@ -138,6 +160,14 @@ impl Drop for Aws {
         let _ = self.server.kill();
         let _ = self.server.wait();
     }
+}
+
+/// It does not look at signatures, only at which service is meant.
+fn authorization(service: &str) -> String {
+    format!(
+        "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20261122/us-east-1/{service}/aws4_request, \
+         SignedHeaders=host, Signature=0"
+    )
 }
 
 fn address() -> String {

@@ -27,6 +27,8 @@ pub struct Front(Arc<Mutex<Shared>>);
 struct Shared {
     told: Vec<BTreeMap<String, String>>,
     refusal: Option<(u16, String)>,
+    /// The launches before this one that failed.
+    failures: usize,
 }
 
 impl Front {
@@ -58,6 +60,11 @@ impl Front {
     /// From now on calls that it takes are refused with this status and code; taken again with none.
     pub fn refuse(&self, refusal: Option<(u16, &str)>) {
         self.shared().refusal = refusal.map(|(status, code)| (status, code.to_owned()));
+    }
+
+    /// From now on so many launches of the group have failed before this one.
+    pub fn launches_failed(&self, failures: usize) {
+        self.shared().failures = failures;
     }
 
     /// What was told so far and not refused: the parameters of each call, with `Action`.
@@ -96,6 +103,9 @@ impl Front {
 
     fn tell(&self, request: &Request) -> (u16, String) {
         let form = form(&String::from_utf8_lossy(&request.body));
+        if form.get("Action").is_some_and(|action| action == "DescribeScalingActivities") {
+            return (200, activities(self.shared().failures));
+        }
         if !form.get("Action").is_some_and(|action| TAKEN.contains(&action.as_str())) {
             return pass_on(request).unwrap_or_else(|error| (502, error.to_string()));
         }
@@ -107,6 +117,15 @@ impl Front {
         shared.told.push(form);
         (200, String::new())
     }
+}
+
+fn activities(failures: usize) -> String {
+    let launch = |status: &str| {
+        format!(
+            "<member><Description>Launching a new EC2 instance: i-1</Description><StatusCode>{status}</StatusCode></member>"
+        )
+    };
+    format!("<Activities>{}{}</Activities>", launch("InProgress"), launch("Cancelled").repeat(failures))
 }
 
 fn pass_on(request: &Request) -> io::Result<(u16, String)> {

@@ -6,7 +6,8 @@
 //! them together. An [`ec2::Cloud`] is one that images are baked in.
 //! A [`workspace::Workspace`] is a folder of image definitions that baker is run in.
 //! [`applied`] is a recipe that such a host's agent applied, and how that ended.
-//! [`app`] is a program that is configured at boot. [`apt`] makes repositories of packages for their recipes, and [`https`] serves what recipes fetch.
+//! [`app`] is a program that is configured at boot, and [`race`] another user who looks for its secret.
+//! [`apt`] makes repositories of packages for their recipes, and [`https`] serves what recipes fetch.
 
 pub mod app;
 pub mod applied;
@@ -20,5 +21,6 @@ pub mod host;
 pub mod http;
 pub mod https;
 pub mod metadata;
+pub mod race;
 pub mod workspace;
 pub mod world;

@@ -2,19 +2,26 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use recipes::error::Problems;
 use sha2::{Digest, Sha256};
+use tokio::time::sleep;
 
 use super::BOOT_BUNDLE;
 use super::error::BootError;
 use super::steps::Boot;
 use super::telling::Telling;
+use crate::aws_call::{CallError, Caller};
 use crate::cache::{Cached, Vault};
 use crate::config::encoded::decode;
 use crate::config::layers::{Layer, Written};
+use crate::config::object::{Object, insert};
 use crate::config::signed::{believes_tags, verify};
 use crate::config::{Config, Ending};
+use crate::s3;
+use crate::source::aws::{Account, InstanceRole};
+use crate::source::instance::Identity;
 
 /// What this host is told to be.
 pub(super) struct Told {
@@ -22,8 +29,35 @@ pub(super) struct Told {
     /// All that it is told, and what the image brings for its boot, as one number.
     pub(super) digest: String,
     pub(super) user_data: Option<Vec<u8>>,
+    /// The object with the rest of the configuration, if there is one.
+    pub(super) object: Option<Vec<u8>>,
     /// What tags said, by field.
     pub(super) tags: Vec<(String, String)>,
+}
+
+/// What a tag says.
+struct Tag {
+    field: &'static str,
+    key: String,
+    value: String,
+}
+
+/// How often an object is asked for where that may help, and how long between.
+const TRIES: u32 = 6;
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+
+async fn with_patience<T>(mut call: impl AsyncFnMut() -> Result<T, CallError>) -> Result<T, CallError> {
+    let mut wait = FIRST_WAIT;
+    for _ in 1..TRIES {
+        match call().await {
+            Err(error) if error.may_pass() => {
+                sleep(error.wait().unwrap_or_else(|| wait.mul_f64(fastrand::f64()))).await;
+                wait *= 2;
+            }
+            other => return other,
+        }
+    }
+    call().await
 }
 
 impl<W: Write> Boot<'_, W> {
@@ -48,13 +82,35 @@ impl<W: Write> Boot<'_, W> {
         }
         let failed = |problems: Problems| BootError::new("configure", problems.to_string());
         let mut written = Written::read(&layers).map_err(failed)?;
+        let tags = self.tags(&layers, &mut written).await?;
+        let mut object = None;
+        if let Some(named) = Object::of(&written).map_err(failed)? {
+            let bytes = self.object(&named, &written).await?;
+            let layer = named.layer(&bytes).map_err(|problem| failed(problem.into()))?;
+            insert(&mut layers, layer);
+            object = Some(bytes);
+            written = Written::read(&layers).map_err(failed)?;
+            tags.iter().for_each(|Tag { field, key, value }| written.set(field, value, key));
+        }
+        let config = Config::of(&written).map_err(failed)?;
+        self.telling = Some(Telling::new(&self.status.boot_id, config.ending()));
         let mut digest = Sha256::new();
-        let mut tags = Vec::new();
         for layer in &layers {
             digest.update((layer.bytes.len() as u64).to_le_bytes());
             digest.update(&layer.bytes);
         }
-        for (field, key) in written.tags_over(&layers) {
+        tags.iter().for_each(|Tag { field, value, .. }| digest.update(format!("{field}={value}\n")));
+        let manifest = Path::new(BOOT_BUNDLE).join(recipes::bundle::MANIFEST);
+        digest.update(std::fs::read(manifest).unwrap_or_default());
+        let tags = tags.into_iter().map(|tag| (tag.field.to_owned(), tag.value)).collect();
+        let user_data = layers.pop().filter(|layer| layer.is_user_data).map(|layer| layer.bytes);
+        Ok(Told { config, digest: recipes::op::hex(&digest.finalize()), user_data, object, tags })
+    }
+
+    /// What tags say of it.
+    async fn tags(&self, layers: &[Layer], written: &mut Written) -> Result<Vec<Tag>, BootError> {
+        let mut tags = Vec::new();
+        for (field, key) in written.tags_over(layers) {
             if !believes_tags(Path::new("/")) {
                 let why = format!(
                     "its {field} is named by a tag, and an image with `trusted-keys` believes no tags"
@@ -75,16 +131,41 @@ impl<W: Write> Boot<'_, W> {
                 ),
                 is_offline: false,
             })?;
-            tags.push((field.to_owned(), value.clone()));
-            digest.update(format!("{field}={value}\n"));
             written.set(field, &value, &key);
+            tags.push(Tag { field, key, value });
         }
-        let config = Config::of(&written).map_err(failed)?;
-        self.telling = Some(Telling::new(&self.status.boot_id, config.ending()));
-        let manifest = Path::new(BOOT_BUNDLE).join(recipes::bundle::MANIFEST);
-        digest.update(std::fs::read(manifest).unwrap_or_default());
-        let user_data = layers.pop().filter(|layer| layer.is_user_data).map(|layer| layer.bytes);
-        Ok(Told { config, digest: recipes::op::hex(&digest.finalize()), user_data, tags })
+        Ok(tags)
+    }
+
+    /// The object with the rest of the configuration, or the last good one if S3 is out of reach.
+    async fn object(&mut self, object: &Object, written: &Written) -> Result<Vec<u8>, BootError> {
+        let kept = |cached: &Cached| cached.object.clone();
+        if let Some(bytes) = self.cached.as_ref().and_then(kept) {
+            return Ok(bytes);
+        }
+        let identity = self.metadata.identity().await;
+        let identity = identity.map_err(|error| BootError::of_metadata("configure", &error))?;
+        let account = account(written, &identity, self.metadata.is_ipv6(), self.role.clone());
+        let caller = Caller::new(account, self.settings.environment.clone());
+        let error = match with_patience(async || s3::get(&caller, &object.s3).await).await {
+            Ok(bytes) => return Ok(bytes),
+            Err(error) => error,
+        };
+        let allow = "allow `s3:GetObject` for it in the policy of the instance's role";
+        let error = BootError {
+            step: "configure",
+            message: format!("failed to fetch {}: {error}", object.s3),
+            help: (!error.may_pass()).then(|| allow.to_owned()),
+            is_offline: error.may_pass(),
+        };
+        if !error.is_offline {
+            return Err(error);
+        }
+        let why = error.message.clone();
+        let kept = kept(self.last_good(error)?);
+        kept.ok_or_else(|| {
+            BootError::new("configure", format!("{why}; it was not kept with the last good values"))
+        })
     }
 
     /// What was good last, where the network is away.
@@ -140,6 +221,18 @@ impl<W: Write> Boot<'_, W> {
         let bytes = decode(bytes).map_err(|why| failed(format!("{name} cannot be read: {why}")))?;
         Ok(Some(Layer { name, bytes, is_user_data: true }))
     }
+}
+
+/// Where AWS is for a host whose configuration is not whole yet.
+pub(crate) fn account(
+    written: &Written,
+    identity: &Identity,
+    dual_stack: bool,
+    role: InstanceRole,
+) -> Account {
+    let text = |field: &str| Some(written.field(field)?.as_str("text").ok()?.to_owned());
+    let region = text("region").unwrap_or_else(|| identity.region.clone());
+    Account { region, endpoint_url: text("endpoint_url"), dual_stack, role }
 }
 
 fn is_optional(image: &[Layer]) -> bool {

@@ -12,6 +12,7 @@ use super::steps::Boot;
 use super::telling::{Telling, power_off, send_later};
 use super::{now, services, tell_console, tell_systemd};
 use crate::cache::Vault;
+use crate::journal;
 use crate::metrics;
 use crate::signal::message::Outcome;
 use crate::signal::outbox::Outbox;
@@ -46,17 +47,25 @@ impl<W: Write> Boot<'_, W> {
                 let _ = timer::stop(Path::new("/"));
             }
         }
+        // Before the status says so: who is killed in between comes to the same with its next run, and who is killed after
+        // it leaves what is to be sent.
+        if let Some(outcome) = &outcome {
+            self.put(outcome);
+        }
+        if self.status.state == State::Done {
+            self.keep_values();
+        }
         self.write_status();
         let line = self.console_line();
         let line = self.reporter.redactor().clean(&line);
         tell_systemd(&[NotifyState::Status(&line)]);
         tell_console(&line);
-        self.reporter.line(&line);
-        if self.status.state == State::Done {
-            self.keep_values();
+        // journald gets it once, with its fields.
+        if !(self.settings.is_in_journal && journal::tell(&self.status, &line)) {
+            self.reporter.line(&line);
         }
-        if let Some(outcome) = outcome {
-            self.tell(&outcome).await;
+        if outcome.is_some() {
+            self.deliver().await;
         }
         self.write_metrics();
         result
@@ -98,14 +107,24 @@ impl<W: Write> Boot<'_, W> {
         }
     }
 
-    /// Tells those who wait for the result. Who cannot be told now is told later, by another process.
-    async fn tell(&mut self, outcome: &Outcome) {
+    /// Puts the result into the outbox of those who wait for it.
+    fn put(&mut self, outcome: &Outcome) {
         // Without the user-data, those are told whom an earlier boot of this instance would have told.
         let kept = || Telling::kept(Path::new("/")).map(|kept| kept.about(&self.status.boot_id));
         let Some(telling) = self.telling.clone().or_else(kept) else { return };
         let outbox = Outbox::below(Path::new("/"));
-        if let Err(error) = telling.put(&outbox, outcome) {
+        let report = self.reporter.redactor().clean(&self.status.text());
+        let report = format!("{report}\n\n{}", self.reporter.tail());
+        if let Err(error) = telling.put(&outbox, outcome, &report) {
             self.reporter.line(&format!("failed to write down whom to tell: {error}"));
+        }
+    }
+
+    /// Tells those who wait for the result. Who cannot be told now is told later, by another process.
+    pub(super) async fn deliver(&mut self) {
+        let outbox = Outbox::below(Path::new("/"));
+        if outbox.waiting().is_ok_and(|waiting| waiting.is_empty()) {
+            return;
         }
         // Told to stop, the host may be about to boot again, and that boot may go well.
         if !self.stop.is_told() {

@@ -24,7 +24,7 @@ use crate::status::{Failure, State, Status, StatusFile};
 use crate::stop::Stop;
 
 pub(crate) mod apply;
-mod configure;
+pub(crate) mod configure;
 mod ending;
 pub(crate) mod error;
 pub(crate) mod steps;
@@ -47,6 +47,8 @@ pub struct Settings {
     pub metadata_patience: Duration,
     /// Whether a run that this boot has already had is repeated.
     pub force: bool,
+    /// Whether what it prints goes to journald.
+    pub is_in_journal: bool,
     /// Variables that package managers get, such as proxies.
     pub environment: BTreeMap<String, String>,
 }

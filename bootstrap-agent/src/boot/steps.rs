@@ -131,6 +131,8 @@ impl<'a, W: Write> Boot<'a, W> {
         if let Ok(true) = result {
             tell_systemd(&[NotifyState::Ready]);
             self.reporter.line("this boot has had its run already; `--force` repeats it");
+            // What it came to may not have been told to the end.
+            self.deliver().await;
             return Ok(Ended::Up);
         }
         let result = result.map(|_| ()).map_err(|error| Failure {
@@ -147,7 +149,7 @@ impl<'a, W: Write> Boot<'a, W> {
 
     /// The steps. `Ok(true)` if this boot has had them already.
     async fn steps(&mut self, earlier: Option<&Status>) -> Result<bool, BootError> {
-        let Told { config, digest, user_data, tags } = self.configure().await?;
+        let Told { config, digest, user_data, object, tags } = self.configure().await?;
         let bundle = Bundle::open(Path::new(BOOT_BUNDLE))
             .and_then(|bundle| before(bundle, &config.credentials))
             .map_err(|problems| BootError::new("configure", problems.to_string()))?;
@@ -196,7 +198,7 @@ impl<'a, W: Write> Boot<'a, W> {
         if config.cache || config.watch.is_some() {
             let counts = config.cache_for.map_or(COUNTS, |span| span.0);
             let mut good = Cached::new(&digest, &identity, fetched, counts);
-            (good.user_data, good.tags) = (user_data, tags);
+            (good.user_data, good.object, good.tags) = (user_data, object, tags);
             self.good = Some(good);
         }
         self.reporter.hide(&values.secrets);
@@ -294,6 +296,7 @@ impl<'a, W: Write> Boot<'a, W> {
         let result = step(self).await;
         let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.status.steps.push(Step { name: name.into(), milliseconds });
+        self.reporter.line(&format!("{name}: {milliseconds} ms"));
         if self.is_decided {
             self.write_status();
         }

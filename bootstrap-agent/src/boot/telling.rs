@@ -58,17 +58,17 @@ impl Telling {
     }
 
     /// Puts what a boot came to into the outbox, in place of what an earlier run or boot came to.
-    pub(super) fn put(&self, outbox: &Outbox, result: &Outcome) -> io::Result<()> {
+    pub(super) fn put(&self, outbox: &Outbox, result: &Outcome, report: &str) -> io::Result<()> {
         if *result == Outcome::Up {
             for to in [Recipient::InstanceHealth, Recipient::PowerOff] {
                 outbox.withdraw(to.key())?;
                 outbox.forget(to.key())?;
             }
         }
-        self.messages(result, SystemTime::now()).iter().try_for_each(|message| outbox.put(message))
+        self.messages(result, report, SystemTime::now()).iter().try_for_each(|message| outbox.put(message))
     }
 
-    fn messages(&self, result: &Outcome, now: SystemTime) -> Vec<Message> {
+    fn messages(&self, result: &Outcome, report: &str, now: SystemTime) -> Vec<Message> {
         let mut recipients = self.ending.signal.recipients(*result == Outcome::Up);
         let mut held = 0;
         if *result != Outcome::Up {
@@ -81,6 +81,8 @@ impl Telling {
                 }
             }
         }
+        let brake = self.ending.signal.auto_scaling.as_ref().and_then(|hook| hook.brake);
+        let brake = brake.filter(|_| *result != Outcome::Up).map(|span| span.0.as_secs());
         let message = |to: Recipient| Message {
             version: VERSION,
             result: result.clone(),
@@ -90,6 +92,8 @@ impl Telling {
             endpoint_url: self.ending.endpoint_url.clone(),
             written: seconds(now),
             held: if to.ends_host() { held } else { 0 },
+            brake: brake.filter(|_| matches!(to, Recipient::AutoScaling { .. })),
+            report: matches!(to, Recipient::Report { .. }).then(|| report.to_owned()),
             to,
             tries: 0,
             last_error: None,
@@ -126,7 +130,7 @@ mod tests {
     }
 
     fn told(on_failure: OnFailure, result: &Outcome) -> Vec<(&'static str, u64)> {
-        let messages = telling(on_failure).messages(result, SystemTime::now());
+        let messages = telling(on_failure).messages(result, "", SystemTime::now());
         messages.iter().map(|message| (message.to.key(), message.held)).collect()
     }
 
@@ -151,9 +155,9 @@ mod tests {
         let telling = telling(OnFailure::Hold(Duration::from_mins(30)));
         telling.keep(folder.path()).expect("written");
         assert_eq!(Telling::kept(folder.path()), Some(telling.clone()));
-        telling.put(&outbox, &failed).expect("written");
+        telling.put(&outbox, &failed, "").expect("written");
         assert_eq!(outbox.waiting().expect("readable").len(), 3);
-        telling.put(&outbox, &Outcome::Up).expect("written");
+        telling.put(&outbox, &Outcome::Up, "").expect("written");
         let waiting = outbox.waiting().expect("readable");
         assert_eq!(waiting.iter().map(|message| message.to.key()).collect::<Vec<_>>(), ["tag"]);
     }

@@ -21,6 +21,10 @@ pub fn stop_unfinished() -> std::io::Result<()> {
     let file = StatusFile::below(Path::new("/"));
     let status = state_of_this_boot(&file);
     if status.as_ref().is_some_and(|status| status.state == State::Done) {
+        // It was up, and its process may have been killed while it told that.
+        if !Outbox::below(Path::new("/")).waiting()?.is_empty() {
+            send_later();
+        }
         return Ok(());
     }
     // systemd waits for this program, so this program does not wait for systemd.
@@ -42,7 +46,8 @@ fn tell_failure(root: &Path, step: &str) -> std::io::Result<()> {
         return Ok(());
     };
     let outbox = Outbox::below(root);
-    telling.put(&outbox, &Outcome::Failed { step: step.into() })?;
+    let report = StatusFile::below(root).read().ok().flatten().map(|status| status.text());
+    telling.put(&outbox, &Outcome::Failed { step: step.into() }, &report.unwrap_or_default())?;
     if !outbox.waiting()?.is_empty() {
         send_later();
     }

@@ -52,7 +52,7 @@ impl Doctor {
         let runtime = runtime.map_err(|error| format!("failed to start: {error}"))?;
         let metadata = Arc::new(Metadata::new(world.metadata_endpoint.as_deref(), PATIENCE));
         let outbox = Outbox::below(Path::new("/"));
-        let found = runtime.block_on(examine(metadata, &image, user_data, &outbox));
+        let found = runtime.block_on(examine(metadata, &image, user_data, &outbox, &world.proxies));
         Ok((human(&found), found.iter().all(|finding| finding.wrong.is_none())))
     }
 }

@@ -83,6 +83,8 @@ enum Verb {
 pub struct World {
     /// Arguments, the program's name first.
     pub arguments: Vec<OsString>,
+    /// Whether what it prints goes to journald.
+    pub is_in_journal: bool,
     /// Where the instance metadata service is, if not where it always is.
     pub metadata_endpoint: Option<String>,
     /// Proxies, for package managers and downloads.

@@ -45,6 +45,7 @@ impl Run {
             metadata_endpoint: world.metadata_endpoint.clone(),
             metadata_patience: self.metadata_timeout,
             force: self.force,
+            is_in_journal: world.is_in_journal,
             environment: world.proxies.clone(),
         };
         let mut reporter = Reporter::new(self.format, io::stdout());

@@ -15,6 +15,7 @@ use crate::boot::error::{BootError, chain};
 use crate::config::Config;
 use crate::config::encoded::decode;
 use crate::config::layers::{Layer, Written};
+use crate::config::object::{Object, insert};
 use crate::credentials::before;
 use crate::redact::Redactor;
 use crate::report::{Format, Reporter};
@@ -34,6 +35,9 @@ pub(super) struct Simulate {
     /// The values, in place of those that would be fetched
     #[arg(long, value_name = "FILE")]
     values: PathBuf,
+    /// The object that `config` in the user-data names
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// The boot recipes: a bundle as a tar file or a folder; those of the root if left out
     #[arg(long, value_name = "BUNDLE")]
     bundle: Option<PathBuf>,
@@ -112,10 +116,28 @@ impl Simulate {
         let mut layers =
             Layer::of_image(&self.root).map_err(|error| failed(format!("failed to read {error}")))?;
         layers.push(Layer { name, bytes, is_user_data: true });
-        let mut written = Written::read(&layers)?;
-        for (field, key) in written.tags_over(&layers) {
-            if let Some(value) = given.tags.get(&key) {
-                written.set(field, value, &key);
+        let with_tags = |layers: &[Layer]| {
+            let mut written = Written::read(layers)?;
+            for (field, key) in written.tags_over(layers) {
+                if let Some(value) = given.tags.get(&key) {
+                    written.set(field, value, &key);
+                }
+            }
+            Ok::<_, Problems>(written)
+        };
+        let mut written = with_tags(&layers)?;
+        match (Object::of(&written)?, &self.config) {
+            (None, None) => {}
+            (None, Some(_)) => return Err(failed("the user-data names no object in `config`".into())),
+            (Some(object), None) => {
+                let problem = Problem::new(format!("{} is not fetched here", object.s3));
+                return Err(problem.help("name a file that has it with `--config`").into());
+            }
+            (Some(object), Some(path)) => {
+                let bytes = std::fs::read(path)
+                    .map_err(|error| failed(format!("failed to read `{}`: {error}", path.display())))?;
+                insert(&mut layers, object.layer(&bytes)?);
+                written = with_tags(&layers)?;
             }
         }
         let config = Config::of(&written)?;
@@ -135,6 +157,8 @@ impl Simulate {
 mod tests {
     use std::fs;
 
+    use sha2::{Digest, Sha256};
+
     use super::*;
 
     fn simulate(folder: &Path, values: &str) -> Simulate {
@@ -145,6 +169,7 @@ mod tests {
         Simulate {
             user_data,
             values: folder.join("values.yaml"),
+            config: None,
             bundle: None,
             root: folder.into(),
             write: false,
@@ -162,6 +187,22 @@ mod tests {
         let (config, values) =
             simulate(folder.path(), "parameters: { /acme/x: y }").values().expect("all there");
         assert_eq!((config.role.as_str(), values.names.len()), ("web", 1));
+    }
+
+    #[test]
+    fn the_object_that_is_named_has_to_be_given() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let verb = simulate(folder.path(), "parameters: { /other/x: y }");
+        let object = folder.path().join("object.yaml");
+        fs::write(&object, "parameters: [ /other/ ]\n").expect("written");
+        let digest = recipes::op::hex(&Sha256::digest(fs::read(&object).expect("there")));
+        let named =
+            format!("environment: prod\nrole: web\nconfig: {{ s3: s3://acme/a, sha256: {digest} }}\n");
+        fs::write(&verb.user_data, named).expect("written");
+        let error = verb.values().err().expect("not given").to_string();
+        assert!(error.contains("s3://acme/a is not fetched here"), "{error}");
+        let (config, _) = Simulate { config: Some(object), ..verb }.values().expect("all there");
+        assert_eq!(config.parameters[0].name(), "ssm:/other/");
     }
 
     #[test]

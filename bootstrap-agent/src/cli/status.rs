@@ -135,27 +135,14 @@ fn watched(watch: &Watched) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::signal::message::{Outcome, Recipient, of_test};
-    use crate::status::{Failure, Requests, Step, VERSION};
+    use crate::status::{self, Failure, Step};
 
     #[test]
     fn a_person_sees_the_step_and_the_reason() {
         let status = Record {
-            version: VERSION,
-            state: State::Failed,
-            agent: "0.1.0".into(),
-            boot_id: "b".into(),
-            instance_id: Some("i-0123456789abcdef0".into()),
-            environment: Some("prod".into()),
-            role: Some("web".into()),
-            config_digest: None,
-            started: "2026-11-22T10:00:00.000Z".into(),
-            finished: Some("2026-11-22T10:00:01.500Z".into()),
             steps: vec![Step { name: "identify".into(), milliseconds: 12 }],
-            fetched: vec![],
-            requests: Requests { aws: 1, metadata: 5 },
-            cached: None,
-            watch: None,
             error: Some(Failure { step: "fetch".into(), message: "no".into(), help: Some("do".into()) }),
+            ..status::of_test(State::Failed)
         };
         let message = |to, result| of_test(to, result);
         let failed = Outcome::Failed { step: "fetch".into() };
@@ -174,8 +161,8 @@ mod tests {
         state:     failed
         host:      prod/web (i-0123456789abcdef0)
         started:   2026-11-22T10:00:00.000Z
-        finished:  2026-11-22T10:00:01.500Z
-        requests:  1 to AWS, 5 to the metadata service
+        finished:  2026-11-22T10:00:02.500Z
+        requests:  2 to AWS, 5 to the metadata service
         step:      identify       12 ms
         told:      tag: failed at fetch
         untold:    instance_health, after 3 tries: AccessDenied: no

@@ -17,9 +17,12 @@ use crate::source::plan::FetchPlan;
 /// The most that EC2 takes, before it is encoded (EC2 user guide, user data).
 const MOST: usize = 16 * 1024;
 
+/// Made of the types by a test, so that the program need not have what makes it.
+const SCHEMA: &str = include_str!("../../../docs/user-data.schema.json");
+
 const FIRST_LINE: &[u8] = b"#!/usr/local/bin/bootstrap-agent run\n";
 
-/// Check user-data, pack it, or print the IAM policy that it needs
+/// Check user-data, pack it, or print its schema or the IAM policy that it needs
 #[derive(Debug, clap::Args)]
 pub(super) struct UserData {
     /// What to do
@@ -45,6 +48,8 @@ enum What {
         #[arg(long)]
         base64: bool,
     },
+    /// Print the JSON Schema of user-data, for editors
+    Schema,
     /// Print the least IAM policy for the role of a host with it
     Policy {
         /// The user-data
@@ -66,12 +71,17 @@ enum What {
 
 impl UserData {
     pub(super) fn run(self) -> u8 {
-        let (What::Validate { file } | What::Pack { file, .. } | What::Policy { file, .. }) = &self.what;
+        let (What::Validate { file } | What::Pack { file, .. } | What::Policy { file, .. }) = &self.what
+        else {
+            let _ = write!(io::stdout(), "{SCHEMA}");
+            return DONE;
+        };
         let (bytes, config) = match read(file) {
             Ok(read) => read,
             Err(code) => return code,
         };
         match self.what {
+            What::Schema => DONE,
             What::Validate { .. } => {
                 let _ = writeln!(io::stdout(), "{}", validated(&config, &bytes));
                 DONE

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use self::layers::{Layer, Written};
+use self::object::Object;
 use crate::credentials::Credentials;
 use crate::signal::declared::{OnFailure, Signals};
 use crate::source::declared::{ParameterSource, SecretSource};
@@ -23,11 +24,15 @@ use crate::source::declared::{ParameterSource, SecretSource};
 pub mod encoded;
 pub mod layers;
 mod multipart;
+pub mod object;
+#[cfg(test)]
+pub(crate) mod schema;
 pub mod signed;
 
 /// The user-data, with the environment and the role in their places.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Config {
     /// Which values the host gets, such as `prod`.
     pub environment: String,
@@ -63,6 +68,9 @@ pub struct Config {
     /// How long they count; 7 days if not said.
     #[serde(default)]
     pub cache_for: Option<Span>,
+    /// An object with the rest of the configuration.
+    #[serde(default)]
+    pub config: Option<Object>,
     /// How new it is: where user-data is signed, an older one is not believed again.
     #[serde(default)]
     pub version: Option<u64>,
@@ -89,6 +97,7 @@ pub struct Config {
 /// Instance tags, by key.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Tags {
     /// The one whose value is the environment.
     #[serde(default)]
@@ -101,6 +110,7 @@ pub struct Tags {
 /// Whether something has to be there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Needed {
     /// It has to.
     #[default]
@@ -243,7 +253,7 @@ health: [ { http: { url: "http://127.0.0.1/healthz", within: 60s } } ]
         insta::assert_snapshot!(problems_of(""), @"user-data:1:1: expected a mapping with `environment` and `role`, found nothing");
         insta::assert_snapshot!(problems_of("environment: prod\n"), @"user-data:1:1: the field `role` is missing");
         insta::assert_snapshot!(problems_of("environment: ../dev\nrole: web\n"), @"user-data:1:14: `environment` is `../dev`, which is not a word; use letters, digits, `-`, `_` and `.`: it becomes part of paths");
-        insta::assert_snapshot!(with("paramters: []"), @"user-data:3:1: unknown field `paramters`; did you mean `parameters`? valid are `environment`, `role`, `parameters`, `secrets`, `credentials`, `health`, `region`, `endpoint_url`, `fetch_within`, `splay`, `cache`, `cache_for`, `version`, `tags`, `user_data`, `metrics`, `watch`, `signal` and `on_failure`");
+        insta::assert_snapshot!(with("paramters: []"), @"user-data:3:1: unknown field `paramters`; did you mean `parameters`? valid are `environment`, `role`, `parameters`, `secrets`, `credentials`, `health`, `region`, `endpoint_url`, `fetch_within`, `splay`, `cache`, `cache_for`, `config`, `version`, `tags`, `user_data`, `metrics`, `watch`, `signal` and `on_failure`");
         insta::assert_snapshot!(with("parameters: [ acme/web ]"), @"user-data:3:15: the path `acme/web` does not start with `/`; write `{ name: acme/web }` for one parameter");
         insta::assert_snapshot!(with("parameters: [ { path: /a, name: /b } ]"), @"user-data:3:15: write either a `path`, for everything below it, or the `name` of one parameter");
         insta::assert_snapshot!(with("parameters: [ { path: /a, as: b } ]"), @"user-data:3:15: `as` is for one parameter with a `name`");
@@ -275,7 +285,7 @@ health: [ { http: { url: "http://127.0.0.1/healthz", within: 60s } } ]
         assert_eq!(ending(b"#cloud-config\n"), None);
         assert_eq!(ending(b"signal: { nobody: 1 }"), Some(Ending::default()));
         insta::assert_snapshot!(problems_of("environment: prod\nrole: web\non_failure: reboot\n"), @"user-data:3:13: `reboot` is not valid here; valid are `stay`, `poweroff` and `hold TIME`");
-        insta::assert_snapshot!(problems_of("environment: prod\nrole: web\nsignal: { auto_scaling: { name: x } }\n"), @"user-data:3:27: unknown field `name`; valid are `hook`, `group` and `heartbeat`");
+        insta::assert_snapshot!(problems_of("environment: prod\nrole: web\nsignal: { auto_scaling: { name: x } }\n"), @"user-data:3:27: unknown field `name`; valid are `hook`, `group`, `heartbeat` and `brake`");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::message::Recipient;
+use crate::s3::Place;
 
 /// How long a lifecycle action is left alone before it is said that this host is still working on it. Hooks
 /// wait an hour if nothing else is said, and 30 s at the least (API reference, `PutLifecycleHook`).
@@ -17,6 +18,7 @@ const HEARTBEAT: Duration = Duration::from_mins(5);
 /// Whom the result is told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Signals {
     /// A lifecycle hook of the Auto Scaling group: `CONTINUE` or `ABANDON`.
     #[serde(default)]
@@ -30,11 +32,15 @@ pub struct Signals {
     /// A tag of the instance: `up`, or `failed at STEP`.
     #[serde(default)]
     pub tag: Option<Tag>,
+    /// Where a host that failed leaves a report.
+    #[serde(default)]
+    pub report: Option<Report>,
 }
 
 /// A lifecycle hook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AutoScaling {
     /// The name of the hook.
     pub hook: String,
@@ -44,11 +50,15 @@ pub struct AutoScaling {
     /// How often the hook is told that the host still works; every 5 minutes if not said.
     #[serde(default)]
     pub heartbeat: Option<Span>,
+    /// For how long at the most a host that failed is kept where the launches before it failed as well.
+    #[serde(default)]
+    pub brake: Option<Span>,
 }
 
 /// A resource of a stack that waits for a signal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CloudFormation {
     /// The stack; that of the instance's tags if not said.
     #[serde(default)]
@@ -61,9 +71,30 @@ pub struct CloudFormation {
 /// A tag of the instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Tag {
     /// Its key.
     pub key: String,
+}
+
+/// Where a host that failed leaves a report. The id of the instance becomes part of the name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum Report {
+    /// A parameter of SSM below this path.
+    Ssm(#[serde(deserialize_with = "path")] String),
+    /// An object of S3 whose key begins with this one.
+    S3(Place),
+}
+
+fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let path = String::deserialize(deserializer)?;
+    let valid = path.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
+    if path.starts_with('/') && !path.ends_with('/') && valid {
+        return Ok(path);
+    }
+    Err(de::Error::custom(format!("`{path}` is not a path of parameters; write one such as `/acme/reports`")))
 }
 
 /// What becomes of a host that failed.
@@ -83,7 +114,7 @@ pub enum OnFailure {
 impl Signals {
     /// Those who are told a result.
     pub fn recipients(&self, is_up: bool) -> Vec<Recipient> {
-        let hook = self.auto_scaling.clone().map(|AutoScaling { hook, group, heartbeat }| {
+        let hook = self.auto_scaling.clone().map(|AutoScaling { hook, group, heartbeat, .. }| {
             let heartbeat = heartbeat.map_or(HEARTBEAT, |span| span.0).as_secs().max(1);
             Recipient::AutoScaling { hook, group, heartbeat }
         });
@@ -94,7 +125,8 @@ impl Signals {
             .clone()
             .map(|CloudFormation { stack, resource }| Recipient::Cloudformation { stack, resource });
         let tag = self.tag.clone().map(|Tag { key }| Recipient::Tag { key });
-        [hook, health, stack, tag].into_iter().flatten().collect()
+        let report = self.report.clone().filter(|_| !is_up).map(|place| Recipient::Report { place });
+        [hook, health, stack, tag, report].into_iter().flatten().collect()
     }
 }
 
@@ -163,7 +195,12 @@ mod tests {
     #[test]
     fn only_a_host_that_failed_is_set_unhealthy() {
         let signals = Signals {
-            auto_scaling: Some(AutoScaling { hook: "launch".into(), group: None, heartbeat: None }),
+            auto_scaling: Some(AutoScaling {
+                hook: "launch".into(),
+                group: None,
+                heartbeat: None,
+                brake: None,
+            }),
             instance_health: true,
             ..Signals::default()
         };

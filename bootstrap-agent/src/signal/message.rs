@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::declared::Report;
+
 /// The version of the format.
 pub const VERSION: u32 = 1;
 
@@ -34,6 +36,13 @@ pub struct Message {
     /// How many seconds after that it is held back.
     #[serde(default)]
     pub held: u64,
+    /// For how many seconds at the most it is held back if the launches before this one failed as well; none if that is
+    /// not to be asked, or was.
+    #[serde(default)]
+    pub brake: Option<u64>,
+    /// The report of a host that failed. What is secret is not in it.
+    #[serde(default)]
+    pub report: Option<String>,
     /// How often it was tried to send it.
     #[serde(default)]
     pub tries: u32,
@@ -72,6 +81,11 @@ pub enum Recipient {
         /// Its key.
         key: String,
     },
+    /// Whoever reads the report of a host that failed.
+    Report {
+        /// Where it is left.
+        place: Report,
+    },
     /// This host's own power switch.
     PowerOff,
 }
@@ -97,13 +111,14 @@ impl Recipient {
             Self::InstanceHealth => "instance_health",
             Self::Cloudformation { .. } => "cloudformation",
             Self::Tag { .. } => "tag",
+            Self::Report { .. } => "report",
             Self::PowerOff => "power_off",
         }
     }
 
     /// Whether it ends a host that failed, so that nobody can look at it any more.
     pub fn ends_host(&self) -> bool {
-        !matches!(self, Self::Tag { .. })
+        !matches!(self, Self::Tag { .. } | Self::Report { .. })
     }
 }
 
@@ -139,6 +154,8 @@ pub(crate) fn of_test(to: Recipient, result: Outcome) -> Message {
         endpoint_url: None,
         written: 1000,
         held: 0,
+        brake: None,
+        report: None,
         tries: 0,
         last_error: None,
         answer: None,

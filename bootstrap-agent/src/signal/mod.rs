@@ -7,6 +7,7 @@
 //! A message is on the disk before the first try and leaves the outbox when its recipient has it, so it
 //! outlives the process, the network and a reboot. It may arrive twice, which no recipient minds.
 
+mod brake;
 pub mod declared;
 pub mod heartbeat;
 pub mod message;

@@ -75,6 +75,7 @@ impl Post {
     /// When the outbox cannot be read or written.
     pub async fn deliver(&self, limit: Duration) -> io::Result<Pass> {
         let began = Instant::now();
+        self.brake().await?;
         let mut told = Vec::new();
         let mut wait = FIRST_WAIT;
         loop {
@@ -97,6 +98,7 @@ impl Post {
     /// When the outbox cannot be read or written, or somebody could not be told in two days.
     pub async fn deliver_all(&self, mut say: impl FnMut(&str)) -> io::Result<()> {
         let began = Instant::now();
+        self.brake().await?;
         let mut wait = FIRST_WAIT;
         let mut said = Vec::new();
         let mut beat: Option<Instant> = None;
@@ -194,7 +196,7 @@ impl Post {
         Ok(pass)
     }
 
-    async fn identify<'a>(&self, known: &'a mut Option<Identity>) -> Result<&'a Identity, String> {
+    pub(super) async fn identify<'a>(&self, known: &'a mut Option<Identity>) -> Result<&'a Identity, String> {
         if known.is_none() {
             self.metadata.hurry(METADATA_PATIENCE);
             *known = Some(self.metadata.identity().await.map_err(|error| chain(&error))?);
@@ -213,23 +215,29 @@ impl Post {
     }
 
     async fn tell(&self, message: &Message, identity: &Identity) -> Result<String, Untold> {
-        let query = self.query(message, identity);
-        let way = Way { query: &query, metadata: &self.metadata, instance_id: &identity.instance_id };
-        way.tell(message).await.map_err(|error| Untold {
+        let told = self.way(message, identity, async |way| way.tell(message).await).await;
+        told.map_err(|error| Untold {
             may_pass: error.may_pass(),
             wait: error.wait(),
             why: error.to_string(),
         })
     }
 
-    fn query(&self, message: &Message, identity: &Identity) -> Query {
+    /// Does something on the way that a message takes.
+    pub(super) async fn way<T>(
+        &self,
+        message: &Message,
+        identity: &Identity,
+        walk: impl AsyncFnOnce(Way<'_>) -> T,
+    ) -> T {
         let account = Account {
             region: message.region.clone().unwrap_or_else(|| identity.region.clone()),
             endpoint_url: message.endpoint_url.clone(),
             dual_stack: self.metadata.is_ipv6(),
             role: self.role.clone(),
         };
-        Query::new(account, self.proxies.clone())
+        let query = Query::new(account, self.proxies.clone());
+        walk(Way { query: &query, metadata: &self.metadata, instance_id: &identity.instance_id }).await
     }
 
     /// Keeps a lifecycle action alive whose result is held back. Returns how soon it has to be done again.
@@ -245,11 +253,8 @@ impl Post {
         let Some((message, hook, group, heartbeat)) = held else { return Ok(None) };
         let mut identity = None;
         let identity = self.identify(&mut identity).await?;
-        let query = self.query(message, identity);
-        let way = Way { query: &query, metadata: &self.metadata, instance_id: &identity.instance_id };
-        way.heartbeat(hook, group.as_deref())
-            .await
-            .map_err(|error| format!("the heartbeat failed: {error}"))?;
+        let beat = self.way(message, identity, async |way| way.heartbeat(hook, group.as_deref()).await).await;
+        beat.map_err(|error| format!("the heartbeat failed: {error}"))?;
         Ok(Some(Duration::from_secs(heartbeat)))
     }
 }

@@ -1,11 +1,22 @@
 //! What each recipient is told, in its own words, and which refusals mean that there is nothing to tell.
 
+use serde_json::{Value as Json, json};
+
+use super::declared::Report;
 use super::message::{Message, Outcome, Recipient};
 use super::query::{AUTO_SCALING, CLOUDFORMATION, CallError, EC2, Query, element};
+use crate::aws_call::{Answer, Request};
+use crate::s3::{self, Place};
 use crate::source::instance::Metadata;
 
 /// The longest value that a tag can have (EC2 user guide, tag restrictions).
 const LONGEST_TAG: usize = 256;
+
+/// The longest value of a parameter that costs nothing (SSM quotas, standard parameters).
+const LONGEST_PARAMETER: usize = 4096;
+
+/// No answer to a report is longer.
+const LONGEST_ANSWER: usize = 64 * 1024;
 
 /// Where a recipient's message goes to.
 pub(super) struct Way<'a> {
@@ -57,9 +68,54 @@ impl Way<'_> {
                     [("ResourceId.1", self.instance_id), ("Tag.1.Key", key), ("Tag.1.Value", value.as_str())];
                 self.query.call(EC2, "CreateTags", &parameters).await.map(|_| value)
             }
+            Recipient::Report { place } => self.leave(place, message.report.as_deref().unwrap_or("?")).await,
             // Who sends does that: it is the last thing there is to do.
             Recipient::PowerOff => Ok("poweroff".into()),
         }
+    }
+
+    /// Leaves a report, and returns where.
+    async fn leave(&self, place: &Report, report: &str) -> Result<String, CallError> {
+        let caller = self.query.caller();
+        match place {
+            Report::S3(place) => {
+                let key = format!("{}/{}.txt", place.key, self.instance_id);
+                let place = Place { bucket: place.bucket.clone(), key };
+                s3::put(caller, &place, report.as_bytes()).await.map(|()| place.to_string())
+            }
+            Report::Ssm(path) => {
+                let name = format!("{path}/{}", self.instance_id);
+                let value = end_of(report, LONGEST_PARAMETER);
+                let body = json!({ "Name": name, "Type": "String", "Value": value, "Overwrite": true });
+                let body = body.to_string();
+                let headers = [
+                    ("content-type", "application/x-amz-json-1.1"),
+                    ("x-amz-target", "AmazonSSM.PutParameter"),
+                ];
+                let request = Request {
+                    service: "ssm",
+                    method: "POST",
+                    url: caller.url("ssm"),
+                    headers: &headers,
+                    body: body.as_bytes(),
+                    longest: LONGEST_ANSWER,
+                };
+                let said = |answer: &Answer, name: &str| {
+                    let answer: Json = serde_json::from_slice(&answer.body).unwrap_or_default();
+                    let text = answer[name].as_str()?;
+                    Some(text.rsplit('#').next().unwrap_or(text).to_owned())
+                };
+                let answer = caller.ask(&request, |answer| said(answer, "__type")).await?;
+                answer.refusal(said(&answer, "__type"), said(&answer, "message")).map(|()| name)
+            }
+        }
+    }
+
+    /// What the group did lately, as XML.
+    pub(super) async fn activities(&self, group: Option<&str>) -> Result<String, CallError> {
+        let group = self.group(group).await?;
+        let parameters = [("AutoScalingGroupName", group.as_str()), ("MaxRecords", "30")];
+        self.query.call(AUTO_SCALING, "DescribeScalingActivities", &parameters).await
     }
 
     /// Tells a hook that the host still works. That there is no action to keep alive is fine.
@@ -107,6 +163,12 @@ impl Way<'_> {
     }
 }
 
+/// The end of a text, which says what went wrong, in so many bytes.
+fn end_of(text: &str, bytes: usize) -> &str {
+    let from = (text.len().saturating_sub(bytes)..=text.len()).find(|at| text.is_char_boundary(*at));
+    &text[from.unwrap_or_default()..]
+}
+
 /// A refusal that says there is nobody who waits for the message is as good as an answer.
 fn or_nothing_to_tell(
     told: Result<String, CallError>,
@@ -136,6 +198,13 @@ fn tag_value(result: &Outcome) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_long_report_the_end_is_left() {
+        assert_eq!(end_of("abc", 10), "abc");
+        assert_eq!(end_of("abc", 2), "bc");
+        assert_eq!(end_of("aéb", 2), "b");
+    }
 
     #[test]
     fn a_tag_says_the_step() {

@@ -31,16 +31,20 @@ pub enum ParameterSource {
 /// Where a secret is.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum SecretSource {
     /// In Secrets Manager.
+    #[cfg_attr(test, schemars(with = "crate::config::schema::TextOr<Secret>"))]
     Secretsmanager(#[serde(deserialize_with = "text_or_map")] Secret),
     /// In SSM Parameter Store. Whatever its type is, it is a secret.
+    #[cfg_attr(test, schemars(with = "crate::config::schema::TextOr<SecretParameter>"))]
     Ssm(#[serde(deserialize_with = "text_or_map")] SecretParameter),
 }
 
 /// A secret of Secrets Manager.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Secret {
     /// Its name or ARN.
     pub id: String,
@@ -61,6 +65,7 @@ pub struct Secret {
 /// A secret that is a parameter.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SecretParameter {
     /// Its name or ARN, which `:VERSION` or `:LABEL` may follow.
     pub name: String,
@@ -72,6 +77,7 @@ pub struct SecretParameter {
 /// What a binary secret is in templates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Binary {
     /// Its bytes in base64.
     #[default]
@@ -141,13 +147,18 @@ impl ParameterSource {
 /// A parameter source as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Written {
+    /// A path: everything below it.
     #[serde(default)]
     path: Option<String>,
+    /// One parameter: its name or ARN, which `:VERSION` or `:LABEL` may follow.
     #[serde(default)]
     name: Option<String>,
+    /// What templates know the one by, with dots.
     #[serde(default, rename = "as")]
     key: Option<String>,
+    /// What may be empty, or look as if nobody had set it.
     #[serde(default)]
     allow_empty: Allowed,
 }

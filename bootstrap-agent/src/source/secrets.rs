@@ -63,12 +63,7 @@ impl Drop for Content {
 /// # Errors
 /// When the call fails, or there is no value in the answer.
 pub async fn fetch(client: &Client, wanted: &SecretId, calls: &AtomicU32) -> Result<SecretValue, FetchError> {
-    let failed = |why: String, help: Option<String>| FetchError {
-        what: format!("the secret `{}`", wanted.id),
-        why,
-        help,
-        is_offline: false,
-    };
+    let what = || format!("the secret `{}`", wanted.id);
     calls.fetch_add(1, Ordering::Relaxed);
     let request = client
         .get_secret_value()
@@ -81,11 +76,11 @@ pub async fn fetch(client: &Client, wanted: &SecretId, calls: &AtomicU32) -> Res
                 error.as_service_error().is_some_and(GetSecretValueError::is_resource_not_found_exception);
             missing.then(|| "create it, or correct its name, stage or version in the user-data".into())
         });
-        FetchError { is_offline: aws::is_offline(&error), ..failed(aws::why(&error), help) }
+        FetchError { is_offline: aws::is_offline(&error), ..failed(what(), aws::why(&error), help) }
     })?;
     let text = answer.secret_string().map(|text| Content::Text(text.to_owned()));
     let bytes = || answer.secret_binary().map(|bytes| Content::Binary(bytes.as_ref().to_vec()));
-    let content = text.or_else(bytes).ok_or_else(|| failed("it has no value".into(), None))?;
+    let content = text.or_else(bytes).ok_or_else(|| failed(what(), "it has no value".into(), None))?;
     Ok(SecretValue { content, version: answer.version_id().unwrap_or_default().to_owned() })
 }
 
@@ -94,24 +89,23 @@ pub async fn fetch(client: &Client, wanted: &SecretId, calls: &AtomicU32) -> Res
 /// # Errors
 /// When the call fails, or no version has the stage.
 pub async fn version(client: &Client, wanted: &SecretId, calls: &AtomicU32) -> Result<String, FetchError> {
-    let failed = |why: String, help: Option<String>| FetchError {
-        what: format!("the version of the secret `{}`", wanted.id),
-        why,
-        help,
-        is_offline: false,
-    };
+    let what = || format!("the version of the secret `{}`", wanted.id);
     calls.fetch_add(1, Ordering::Relaxed);
     let request = client.describe_secret().secret_id(&wanted.id);
     let answer = aws::patiently(async || request.clone().send().await).await;
     let answer = answer.map_err(|error| FetchError {
         is_offline: aws::is_offline(&error),
-        ..failed(aws::why(&error), permission_help(&error, "secretsmanager:DescribeSecret"))
+        ..failed(what(), aws::why(&error), permission_help(&error, "secretsmanager:DescribeSecret"))
     })?;
     let stage = wanted.stage.as_deref().unwrap_or("AWSCURRENT");
     let versions = answer.version_ids_to_stages().into_iter().flatten();
     let mut of_stage = versions.filter(|(_, stages)| stages.iter().any(|of| of == stage));
     let version = of_stage.next().map(|(version, _)| version.clone());
-    version.ok_or_else(|| failed(format!("none has the stage `{stage}`"), None))
+    version.ok_or_else(|| failed(what(), format!("none has the stage `{stage}`"), None))
+}
+
+fn failed(what: String, why: String, help: Option<String>) -> FetchError {
+    FetchError { what, why, help, is_offline: false }
 }
 
 impl Content {

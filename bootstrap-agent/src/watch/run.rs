@@ -19,6 +19,7 @@ use crate::boot::{BOOT_BUNDLE, now, state_of_this_boot, tell_console};
 use crate::cache::{Cached, Vault};
 use crate::config::Config;
 use crate::config::layers::{Layer, Written};
+use crate::config::object::{Object, insert};
 use crate::credentials::before;
 use crate::lock::{Locks, Turn};
 use crate::metrics;
@@ -95,11 +96,19 @@ fn of_boot(root: &Path, good: &Cached) -> Result<Config, String> {
     let mut layers = Layer::of_image(root).map_err(|error| format!("failed to read {error}"))?;
     layers.extend(good.user_data.iter().map(|bytes| Layer::user_data("user-data", bytes)));
     let said = |problems: Problems| problems.to_string();
-    let mut written = Written::read(&layers).map_err(said)?;
-    for (field, key) in written.tags_over(&layers) {
-        if let Some((_, value)) = good.tags.iter().find(|(name, _)| name == field) {
-            written.set(field, value, &key);
+    let with_tags = |layers: &[Layer]| {
+        let mut written = Written::read(layers).map_err(said)?;
+        for (field, key) in written.tags_over(layers) {
+            if let Some((_, value)) = good.tags.iter().find(|(name, _)| name == field) {
+                written.set(field, value, &key);
+            }
         }
+        Ok::<_, String>(written)
+    };
+    let mut written = with_tags(&layers)?;
+    if let (Some(object), Some(bytes)) = (Object::of(&written).map_err(said)?, &good.object) {
+        insert(&mut layers, object.layer(bytes).map_err(|problem| problem.to_string())?);
+        written = with_tags(&layers)?;
     }
     Config::of(&written).map_err(said)
 }
@@ -237,13 +246,11 @@ impl<W: Write> Watch<'_, W> {
 
     async fn within<T>(&self, calls: impl Future<Output = Result<T, FetchError>>) -> Result<T, BootError> {
         let within = self.config.fetch_within.map_or(FETCH_LIMIT, |span| span.0);
-        match timeout(within, calls).await {
-            Ok(result) => result.map_err(BootError::of_fetch),
-            Err(_) => {
-                let why = format!("AWS did not answer within {} s", within.as_secs());
-                Err(BootError::new("fetch", why))
-            }
-        }
+        let unanswered = |_| {
+            let why = format!("AWS did not answer within {} s", within.as_secs());
+            BootError::new("fetch", why)
+        };
+        timeout(within, calls).await.map_err(unanswered)?.map_err(BootError::of_fetch)
     }
 
     fn failure(&self, error: BootError) -> Failure {
