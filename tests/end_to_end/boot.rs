@@ -76,6 +76,18 @@ fn a_host_comes_up_with_nobody_logging_in() -> Outcome {
     let says = host.output(&["journalctl", "--unit=bootstrap-agent", "--no-pager"])?;
     assert!(journal.contains("prod/web is up after"), "the agent tells the journal how it went: {says}");
     assert!(!journal.contains(PASSWORD));
+    let asked = [
+        "journalctl",
+        "--output=cat",
+        "--no-pager",
+        "BOOTSTRAP_AGENT_STATE=done",
+        "BOOTSTRAP_AGENT_ROLE=web",
+    ];
+    let said = host.output(&asked)?;
+    assert!(
+        said.starts_with("bootstrap-agent: prod/web is up after ") && said.lines().count() == 1,
+        "{said}"
+    );
     let disk = host.power_off()?;
     let console = disk.console()?;
     assert!(console.contains("bootstrap-agent: prod/web is up after"), "{console}");
