@@ -160,6 +160,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_clock_that_is_ten_years_off_is_found_and_allowed_for() {
+        for code in ["InvalidSignatureException", "RequestTimeTooSkewed"] {
+            let skewed =
+                json!({ "__type": code, "message": "Signature expired: 20261122T100000Z is now earlier" });
+            let answer = json!({ "Parameters": [parameter("/a/x", "1")] });
+            let answers = vec![(400, skewed.to_string()), (200, answer.to_string())];
+            let mut service = Service::new(answers).await;
+            service.date("Fri, 26 Nov 2036 10:00:00 GMT");
+            let fetched = fetch(&names(&["/a/x"]), &account(&service.url)).await;
+            assert!(fetched.is_ok(), "{code}: {:?}", fetched.err().map(|error| error.to_string()));
+            let asked = service.asked();
+            let dates: Vec<_> = asked.iter().map(|asked| &asked.headers["x-amz-date"][..4]).collect();
+            assert_eq!(dates[1], "2036", "{code}");
+        }
+    }
+
+    #[tokio::test]
     async fn nobody_there_is_told_from_somebody_who_says_no() {
         let (_, denied) =
             fetched(&secret("db"), vec![(400, json!({ "__type": "AccessDeniedException" }))]).await;
