@@ -9,10 +9,10 @@ use crate::report::{Format, Reporter};
 use crate::stop::Stop;
 use crate::watch::{Settings, watch};
 
-/// Look for new values once: put them in place, and take them back if the host is not healthy with them
+/// Look for new values once, and put them in place
 ///
-/// A timer of systemd runs this where the configuration has `watch`. It ends with 0 only if the host has the newest
-/// values.
+/// If the host is not healthy with them, they are taken back. A timer of systemd runs this where the configuration has
+/// `watch`. It ends with 0 only if the host has the newest values.
 #[derive(Debug, clap::Args)]
 pub(super) struct Watch {
     /// How long to wait for the instance metadata service
