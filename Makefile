@@ -109,6 +109,11 @@ bench: setup build ## Measure a run in which nothing is to be changed, against A
 	@.venv/bin/pip install --quiet --disable-pip-version-check 'ansible-core<2.20'
 	cargo run --release --package testbed --bin bench
 
+.PHONY: judge
+judge: setup build ## Bake an image and have scanners of others judge it (IMAGE=hardened)
+	@cargo build --package testbed --bin judge
+	CARGO_TARGET_$(GNU)_RUNNER="$(or $(SUDO),env)" cargo run --quiet --package testbed --bin judge -- $(or $(IMAGE),hardened)
+
 .PHONY: lint
 lint: ## Formatting, clippy, and the rules for dependencies
 	@cargo fmt --all --check

@@ -3,10 +3,14 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use include_dir::{Dir, include_dir};
 use recipes::op::hex;
+use recipes::recipe::Recipe;
 use sha2::{Digest, Sha256};
+
+use crate::failure::{Failure, failed};
 
 static LIBRARY: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../recipes/library");
 
@@ -43,6 +47,21 @@ pub(crate) fn unpack(below: &Path) -> io::Result<PathBuf> {
         other => other?,
     }
     Ok(folder)
+}
+
+/// All recipes of the library, by name, unpacked below a folder.
+///
+/// # Errors
+/// When it cannot be written, or a recipe is not valid.
+pub(crate) fn recipes(below: &Path) -> Result<Vec<Arc<Recipe>>, Failure> {
+    let folder = unpack(below).map_err(failed("unpack the library of recipes"))?;
+    let mut names: Vec<_> = LIBRARY.dirs().filter_map(|recipe| recipe.path().file_name()).collect();
+    names.sort_unstable();
+    let load = |name: &std::ffi::OsStr| {
+        let shown = format!("{SHOWN}/{}", name.to_string_lossy());
+        Recipe::load(&folder.join(name), &shown).map_err(|problems| Failure::new(problems.to_string()))
+    };
+    names.into_iter().map(load).collect()
 }
 
 fn collect(folder: &'static Dir<'static>, files: &mut Vec<(&'static Path, &'static [u8])>) {

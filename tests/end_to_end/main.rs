@@ -20,6 +20,7 @@ mod ec2;
 mod facts;
 mod fetch;
 mod firewall;
+mod hardened;
 mod hostile_hosts;
 mod interrupted;
 mod invariants;

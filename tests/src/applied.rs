@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use baker::bake::AGENT;
@@ -14,6 +15,7 @@ use recipes::system::Mode;
 use serde_json::Map;
 use tempfile::TempDir;
 
+use crate::binaries::project;
 use crate::host::Host;
 
 /// How a run of `bootstrap-agent apply` ended, and what it told meanwhile.
@@ -29,7 +31,7 @@ pub struct Applied {
 
 impl Host {
     /// Puts a recipe with this `recipe.yaml` on the disk, as a bundle of this name, and returns the bundle's path.
-    /// The recipe itself is called `probe`.
+    /// The recipe itself is called `probe`. It may include those of the library.
     ///
     /// # Errors
     /// When the recipe is not valid, or the disk cannot be written.
@@ -58,7 +60,7 @@ impl Host {
     }
 }
 
-/// Writes a bundle of one recipe of a name into a folder. `services` are the units that start only when it has been
+/// Writes a bundle of one recipe of a name, which may include those of the library, into a folder. `services` are the units that start only when it has been
 /// applied.
 ///
 /// # Errors
@@ -68,6 +70,9 @@ pub fn write_bundle(to: &Path, name: &str, recipe: &str, services: &[String]) ->
     let folder = folder.path().join(name);
     fs::create_dir(&folder)?;
     fs::write(folder.join("recipe.yaml"), recipe)?;
+    for library in fs::read_dir(project().join("recipes/library"))?.flatten() {
+        symlink(library.path(), folder.with_file_name(library.file_name()))?;
+    }
     let loaded = Recipe::load(&folder, name).map_err(|problems| io::Error::other(problems.to_string()))?;
     let used = RecipeUse { recipe: loaded, inputs: Map::new(), stage: 0, at: None };
     let contents = Contents { mode: Mode::Live, uses: &[used], checks: &[], services };

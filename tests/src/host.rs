@@ -88,13 +88,21 @@ impl Host {
     /// # Errors
     /// When it does not boot.
     pub fn boot(disk: Disk, place: Place) -> io::Result<Self> {
+        Self::boot_with(disk, place, Vec::new())
+    }
+
+    /// The same with files of this machine that it sees, read-only: here, and there.
+    ///
+    /// # Errors
+    /// When it does not boot.
+    pub fn boot_with(disk: Disk, place: Place, binds: Vec<(PathBuf, PathBuf)>) -> io::Result<Self> {
         let group = Group::create(&disk.group())?;
         let settings = Settings {
             name: "host".into(),
             folder: disk.folder.path().to_owned(),
             tree: disk.tree(),
             ephemeral: false,
-            binds: Vec::new(),
+            binds,
             cache: None,
             suppress_sync: true,
         };

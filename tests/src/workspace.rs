@@ -262,7 +262,7 @@ pub fn image(name: &str) -> io::Result<PathBuf> {
 }
 
 /// A folder that all tests share, below cargo's.
-fn shared(name: &str) -> io::Result<PathBuf> {
+pub(crate) fn shared(name: &str) -> io::Result<PathBuf> {
     let folder = binaries::target()?.join("testbed").join(name);
     fs::create_dir_all(&folder)?;
     Ok(folder)

@@ -1,6 +1,6 @@
 //! A network of its own.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
@@ -47,6 +47,19 @@ impl World {
             world.ip(&["address", "add", &format!("{address}/32"), "dev", "lo"])?;
         }
         Ok(world)
+    }
+
+    /// Passes on what hosts send to each other, as the network of a cloud does.
+    ///
+    /// # Errors
+    /// When the world cannot be told.
+    pub fn let_hosts_meet(&self) -> io::Result<()> {
+        self.within(|| {
+            // Each host is on a wire of its own, and asks there for the others.
+            ["ip_forward", "conf/all/proxy_arp"]
+                .iter()
+                .try_for_each(|key| fs::write(format!("/proc/sys/net/ipv4/{key}"), "1"))
+        })
     }
 
     /// Does something inside.

@@ -1,25 +1,28 @@
-//! `docs`: the reference of every kind of resource, and of the facts.
+//! `docs`: the reference of every kind of resource, of the facts, and of the library.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::path::Path;
 
 use recipes::error::did_you_mean;
 use recipes::resource::{Field, Reference, facts_reference, reference};
 
+use super::library_page::library_page;
 use super::{DONE, fail};
 use crate::failure::Failure;
+use crate::library;
 
-/// Print the reference of every kind of resource and of the facts, or of one kind
+/// Print the reference of every kind of resource and of the facts, or of one kind, or of the library
 ///
-/// It is made of the program's own types, so it is that of this release. The text is Markdown.
+/// It is made of the program's own types and recipes, so it is that of this release. The text is Markdown.
 #[derive(Debug, clap::Args)]
 pub(super) struct Docs {
-    /// The kind, such as `file`, or `facts`; all of them if left out
+    /// The kind, such as `file`, or `facts`; all of them if left out. `library` for the recipes that ship with baker
     kind: Option<String>,
 }
 
 impl Docs {
-    pub(super) fn run(self) -> u8 {
+    pub(super) fn run(self, cache: &Path) -> u8 {
         let all = reference();
         let Some(kind) = self.kind else {
             let _ = write!(io::stdout(), "{}", manual(&all));
@@ -29,8 +32,18 @@ impl Docs {
             let _ = write!(io::stdout(), "{}", facts());
             return DONE;
         }
+        if kind == LIBRARY {
+            return match library::recipes(cache) {
+                Ok(recipes) => {
+                    let _ = write!(io::stdout(), "{}", library_page(recipes.iter().map(AsRef::as_ref)));
+                    DONE
+                }
+                Err(failure) => fail(&failure),
+            };
+        }
         let Some(reference) = all.iter().find(|reference| reference.kind == kind) else {
-            let names: Vec<&str> = all.iter().map(|reference| reference.kind).chain([FACTS]).collect();
+            let names: Vec<&str> =
+                all.iter().map(|reference| reference.kind).chain([FACTS, LIBRARY]).collect();
             let failure = Failure::new(format!("there is no kind `{kind}`"));
             return fail(&failure.help(did_you_mean(&kind, &names)));
         };
@@ -41,6 +54,9 @@ impl Docs {
 
 /// What the page of the facts is asked for by.
 const FACTS: &str = "facts";
+
+/// What the page of the library is asked for by.
+const LIBRARY: &str = "library";
 
 /// The pages of all kinds behind a list of them, and that of the facts.
 fn manual(all: &[Reference]) -> String {
@@ -85,6 +101,22 @@ fn row(field: &Field, required: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_page_of_the_library_is_what_is_printed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let recipes = library::recipes(folder.path()).unwrap_or_else(|failure| panic!("{}", failure.message));
+        for recipe in &recipes {
+            assert!(!recipe.description.is_empty(), "{} has no description", recipe.name);
+            let silent = recipe.inputs.iter().find(|input| input.description.is_empty());
+            assert!(silent.is_none(), "an input of {} has no description: {silent:?}", recipe.name);
+        }
+        let page = std::fs::read_to_string("../docs/library.md").unwrap_or_default();
+        assert!(
+            page == library_page(recipes.iter().map(AsRef::as_ref)),
+            "write it again: cargo run -p baker -- docs library > docs/library.md"
+        );
+    }
 
     #[test]
     fn the_page_in_the_repository_is_what_is_printed() {

@@ -22,6 +22,7 @@ mod build;
 mod clean;
 mod docs;
 mod facts;
+mod library_page;
 mod matrix;
 mod plan;
 mod policy;
@@ -253,7 +254,7 @@ pub fn main(world: &World) -> u8 {
         Err(error) => return fail(&Failure::because("failed to start", &error)),
     };
     match arguments.verb {
-        Verb::Docs(verb) => verb.run(),
+        Verb::Docs(verb) => verb.run(&state.cache()),
         Verb::Vendor(verb) => runtime.block_on(verb.run(world)),
         Verb::Facts(verb) => runtime.block_on(verb.run(world, &state)),
         Verb::Validate(verb) => verb.run(world, &state),

@@ -259,7 +259,8 @@ impl BakePlan {
         services.sort();
         services.dedup();
         if boot.is_some() {
-            recipes.extend(problems.keep(recipe_use(&agent_recipe(&services)?, stage, loader)));
+            // First: what looks at the image as it has become is written last.
+            recipes.splice(0..0, problems.keep(recipe_use(&agent_recipe(&services)?, stage, loader)));
         }
         problems.clone().unless_any(())?;
         for builder in builders {

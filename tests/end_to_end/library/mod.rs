@@ -14,77 +14,26 @@ use testbed::world::World;
 use crate::Outcome;
 use crate::boot::{AGENT, status_of};
 
-/// A recipe with inputs, and what must be seen on the builder once it is applied.
-struct Case {
-    recipe: &'static str,
-    wanted: &'static str,
-    checks: &'static [&'static str],
-}
+mod cases;
+mod hosts;
+mod vendors;
 
-const CASES: &[Case] = &[
-    Case {
-        recipe: "packages",
-        wanted: "packages: { install: [jq], remove: [tzdata] }",
-        checks: &["jq --version", "sh -c '! dpkg-query --show tzdata'"],
-    },
-    Case {
-        recipe: "hardening",
-        wanted: "packages: { install: [procps] }, hardening: { umask: '077', journal_size: 300M }",
-        checks: &[
-            "bash -lc 'test $(umask) = 0077 && test $(ulimit -c) = 0 && test $TMOUT = 900'",
-            "sh -c 'passwd --status root | grep -q \"^root L \"'",
-            "sh -c 'systemd-analyze cat-config systemd/journald.conf | grep -q SystemMaxUse=300M'",
-            // Of two files that set a key the later wins.
-            "sh -c 'test \"$(systemd-analyze cat-config sysctl.d | grep ^kernel.kptr_restrict | tail -n1 | tr -d \" \")\" = kernel.kptr_restrict=2'",
-            "sh -c 'test \"$(systemd-analyze cat-config sysctl.d | grep ^net.ipv4.ip_forward | tail -n1 | tr -d \" \")\" = net.ipv4.ip_forward=0'",
-            "sh -c 'useradd --create-home probe && test $(stat --format=%a /home/probe) = 700'",
-        ],
-    },
-    Case {
-        recipe: "sshd",
-        wanted: "sshd: { port: 2222, allow_groups: [ops], banner: false }",
-        checks: &[
-            "sh -c 'sshd -T | grep -qx \"port 2222\"'",
-            "sh -c 'sshd -T | grep -qx \"permitrootlogin no\"'",
-            "sh -c 'sshd -T | grep -qx \"passwordauthentication no\"'",
-            "sh -c 'sshd -T | grep -qx \"allowgroups ops\"'",
-            "sh -c 'sshd -T | grep -qx \"banner none\"'",
-            "bash -c 'exec 3<>/dev/tcp/127.0.0.1/2222; read -r line <&3; [[ $line == SSH-2.0-* ]]'",
-            "sh -c '! awk \"\\$5 < 3071 { found = 1 } END { exit !found }\" /etc/ssh/moduli'",
-        ],
-    },
-    Case {
-        recipe: "firewall",
-        wanted: "firewall: { allow: [ { port: 22, from: 10.0.0.0/8 }, { port: 53, protocol: udp } ] }",
-        checks: &[
-            "nft -c -f /etc/nftables.conf",
-            "sh -c 'grep -qx \" *ip saddr 10.0.0.0/8 tcp dport 22 accept\" /etc/nftables.conf'",
-            "systemctl is-enabled --quiet nftables",
-            // A builder has no rules: it may share its kernel.
-            "sh -c 'test -z \"$(nft list ruleset)\"'",
-        ],
-    },
-    Case {
-        recipe: "logrotate",
-        wanted: "logrotate: { keep: 3, logs: [ { name: app, path: /var/log/app/*.log } ] }",
-        checks: &[
-            "sh -ec 'mkdir -p /var/log/app; echo one > /var/log/app/a.log; logrotate --force /etc/logrotate.conf; ls /var/log/app/a.log-*; test ! -s /var/log/app/a.log'",
-            "systemctl is-active --quiet logrotate.timer",
-        ],
-    },
-    Case {
-        recipe: "nginx",
-        wanted: "nginx: { worker_connections: 2048, max_body_size: 8m }",
-        checks: &[
-            "nginx -t -q",
-            "sh -c 'nginx -T 2>/dev/null | grep -q \"client_max_body_size 8m;\"'",
-            "bash -c 'exec 3<>/dev/tcp/127.0.0.1/80; printf \"GET /healthz HTTP/1.0\\r\\n\\r\\n\" >&3; grep -q \"200 OK\" <&3'",
-        ],
-    },
+use cases::GROUPS;
+
+/// What is applied at boot, and what only hosts show, is seen working there (`hosts.rs`, `vendors.rs`).
+const AT_BOOT: &[&str] = &[
+    "bootstrap-agent",
+    "consul-agent",
+    "docker-swarm-manager",
+    "docker-swarm-worker",
+    "elasticsearch",
+    "jumpbox",
+    "kibana",
+    "mesos-master",
+    "users",
+    "vendor-service",
+    "web-site",
 ];
-
-/// What is applied at boot is seen working there.
-const AT_BOOT: &[&str] = &["bootstrap-agent", "web-site"];
 
 #[test]
 fn every_recipe_has_a_case() -> Outcome {
@@ -92,55 +41,42 @@ fn every_recipe_has_a_case() -> Outcome {
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
-    let cases = CASES.iter().map(|case| case.recipe).chain(AT_BOOT.iter().copied());
+    let cases = GROUPS.iter().flat_map(|(_, cases)| cases.iter().map(|case| case.recipe));
+    let cases = cases.chain(AT_BOOT.iter().copied());
     assert_eq!(there, cases.map(str::to_owned).collect());
     Ok(())
 }
 
-fn converges(recipe: &str) -> Outcome {
-    let case = CASES.iter().find(|case| case.recipe == recipe).ok_or("there is no such case")?;
-    let checks: String = case
-        .checks
+/// Bakes the recipes of a group in one container, and looks.
+fn converges(group: &str) -> Outcome {
+    let (_, cases) = GROUPS.iter().find(|(name, _)| *name == group).ok_or("there is no such group")?;
+    let wanted: Vec<&str> = cases.iter().map(|case| case.wanted).collect();
+    let checks = cases
         .iter()
-        .map(|check| format!("  - command: {{ argv: {}, within: 5s }}\n", serde_json::json!(check)))
-        .collect();
+        .flat_map(|case| case.checks)
+        .map(|check| format!("  - command: {{ argv: {}, within: 15s }}\n", serde_json::json!(check)));
     let definition = format!(
-        "source: {{ local: {{ suite: bookworm }} }}\nrecipes: [ {} ]\nchecks:\n{checks}",
-        case.wanted
+        "source: {{ local: {{ suite: bookworm }} }}\nrecipes: [ {} ]\nchecks:\n{}",
+        wanted.join(", "),
+        checks.collect::<String>()
     );
-    let workspace = Workspace::new()?.with("images/one.yaml", &definition)?;
-    workspace.bake("one")?;
+    Workspace::new()?.with("images/one.yaml", &definition)?.bake("one")?;
     Ok(())
 }
 
 #[test]
-fn packages_come_and_go() -> Outcome {
-    converges("packages")
+fn the_recipes_of_every_host_take_effect() -> Outcome {
+    converges("plain")
 }
 
 #[test]
-fn hardening_takes_effect() -> Outcome {
-    converges("hardening")
+fn exceptions_leave_out_what_they_name_and_nothing_else() -> Outcome {
+    converges("levels")
 }
 
 #[test]
-fn sshd_is_as_it_is_told() -> Outcome {
-    converges("sshd")
-}
-
-#[test]
-fn firewall_rules_are_valid_and_not_loaded_by_a_bake() -> Outcome {
-    converges("firewall")
-}
-
-#[test]
-fn logs_are_rotated() -> Outcome {
-    converges("logrotate")
-}
-
-#[test]
-fn nginx_serves() -> Outcome {
-    converges("nginx")
+fn services_are_as_they_are_told_and_work() -> Outcome {
+    converges("services")
 }
 
 /// On a host of an image, all of its recipes are true, on whatever it has become by sealing and booting.

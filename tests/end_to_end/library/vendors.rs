@@ -1,0 +1,98 @@
+//! Recipes of what Debian does not have, with archives that only have the vendors' layout.
+
+use std::error::Error;
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+
+use nix::sched::{CloneFlags, setns};
+use recipes::op::Content;
+use tempfile::TempDir;
+use testbed::host::Host;
+use testbed::https::{Authority, Reply, Server};
+
+use super::hosts::apply;
+use crate::Outcome;
+
+/// A recipe, the program that its archive has, and the file that the recipe writes for it.
+const VENDORS: &[(&str, &str, &str, &str)] = &[
+    ("consul-agent", "consul", "consul", "join: ['10.0.0.5']"),
+    ("elasticsearch", "elasticsearch-8.0.0/bin/elasticsearch", "elasticsearch", "cluster: probe"),
+    ("kibana", "kibana-8.0.0/bin/kibana", "kibana", "elasticsearch: ['http://10.0.0.5:9200']"),
+    ("mesos-master", "sbin/mesos-master", "mesos-master", "zookeeper: 'zk://10.0.0.5:2181/mesos'"),
+];
+
+/// What stands in for the program: it tells how it was started, and by whom.
+const PROGRAM: &str = "#!/bin/sh\necho \"$(id -un) $*\"\nenv\nexec sleep infinity\n";
+
+/// Every program runs as its own account, with what the recipe tells it; one with another digest is not put in place.
+pub(super) fn programs_of_vendors_are_what_their_digests_say(host: &Host) -> Outcome {
+    let authority = Authority::new()?;
+    fs::write(host.disk().tree().join("etc/vendors.pem"), &authority.pem)?;
+    for (recipe, program, unit, inputs) in VENDORS {
+        let archive = archive(program)?;
+        let include = |server: &Server, digest: &str| {
+            format!(
+                "  - include: {{ {recipe}: {{ url: 'https://{}/archive', sha256: '{digest}', ca_file: /etc/vendors.pem, {inputs} }} }}\n",
+                server.address
+            )
+        };
+        let wrong = include(&serve(host, &authority, &archive)?, &"0".repeat(64));
+        let refused =
+            host.apply(&[], &host.put(&format!("{recipe}-wrong"), &format!("resources:\n{wrong}"))?)?;
+        assert_eq!(refused.code, Some(1), "{recipe}");
+        let why = refused.failure().unwrap_or_default();
+        assert!(why.contains("sha256") || why.contains("SHA-256"), "{why}");
+        let server = serve(host, &authority, &archive)?;
+        apply(host, recipe, &include(&server, &Content::new(&archive[..]).sha256()))?;
+        host.output(&["systemctl", "start", unit])?;
+        let told = format!(
+            "for n in $(seq 100); do journalctl --no-pager -o cat -u {unit} | grep -qE '^{unit}( |$)' && exit; sleep 0.1; done; journalctl --no-pager -u {unit}; exit 1"
+        );
+        host.output(&["sh", "-c", &told])?;
+        // What runs cannot change what will run.
+        let owners = host.output(&["find", &format!("/opt/{unit}"), "-not", "-user", "root"])?;
+        assert_eq!(owners, "", "{recipe}");
+        host.output(&["systemctl", "stop", unit])?;
+    }
+    let settings = host.disk().read("/etc/elasticsearch/elasticsearch.yml")?;
+    assert!(
+        settings.contains("cluster.name: probe") && settings.contains("discovery.type: single-node"),
+        "{settings}"
+    );
+    serde_json::from_str::<serde_json::Value>(&host.disk().read("/etc/consul/agent.json")?)?;
+    Ok(())
+}
+
+/// An archive with one program in it.
+fn archive(program: &str) -> Result<Vec<u8>, Box<dyn Error>> {
+    let folder = TempDir::with_prefix("vendor-")?;
+    let path = folder.path().join("tree").join(program);
+    fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+    fs::write(&path, PROGRAM)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    let archive = folder.path().join("archive");
+    let mut command = Command::new("tar");
+    command.args(["--create", "--gzip", "--directory"]).arg(folder.path().join("tree"));
+    assert!(command.arg("--file").arg(&archive).arg(".").status()?.success());
+    Ok(fs::read(archive)?)
+}
+
+/// A server that a host reaches at its own loopback.
+fn serve(host: &Host, authority: &Authority, content: &[u8]) -> Result<Server, Box<dyn Error>> {
+    let namespace = File::open(format!("/proc/{}/ns/net", host.leader()))?;
+    let reply = Reply::new("HTTP/1.1 200 OK", content);
+    thread::scope(|scope| {
+        let started = scope.spawn(|| {
+            // The thread that it starts is where this one is.
+            setns(&namespace, CloneFlags::CLONE_NEWNET)?;
+            authority.serve(vec![reply])
+        });
+        started
+            .join()
+            .map_err(|_| "the server did not start".into())
+            .and_then(|server| server.map_err(Into::into))
+    })
+}
