@@ -365,6 +365,10 @@ mod tests {
 
     use super::*;
 
+    /// What recipes need and none makes, for every host of the distributions has it.
+    const DIRECTORIES: [&str; 3] = ["/etc/default", "/etc/systemd", "/etc/systemd/system"];
+    const FILES: [&str; 3] = ["/etc/adduser.conf", "/etc/default/useradd", "/etc/login.defs"];
+
     /// On machines in memory with the facts of each builder, also of those that tests cannot launch.
     #[test]
     fn every_shipped_image_can_be_planned_on_each_of_its_builders() {
@@ -377,7 +381,9 @@ mod tests {
             for builder in chain.source.builders() {
                 let host = builder.host(Mode::Bake);
                 let scope = with_facts(&Scope::new(Map::new()), &host);
-                let fake = Fake::with_host(host);
+                let mut fake = Fake::with_host(host);
+                DIRECTORIES.iter().for_each(|path| fake.directory(path));
+                FILES.iter().for_each(|path| fake.file(path, ""));
                 for image in &chain.images {
                     let resolved = resolve(&image.recipes, &scope).expect("it is resolved");
                     let plan = plan(&resolved, &fake, Guards::Skip);
