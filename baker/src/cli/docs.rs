@@ -12,7 +12,7 @@ use super::{DONE, fail};
 use crate::failure::Failure;
 use crate::library;
 
-/// Print the reference of every kind of resource, or of one, of the facts, or of the library
+/// Print the reference of the kinds of resources, of the facts, or of the library
 ///
 /// It is made of the program's own types and recipes, so it is that of this release. The text is Markdown.
 #[derive(Debug, clap::Args)]
