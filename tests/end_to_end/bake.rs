@@ -31,8 +31,10 @@ fn the_manifest_says_what_the_image_is_and_what_it_was_made_of() -> Outcome {
     assert!(packed.unpacked_bytes > packed.bytes);
     let base = Manifest::read(&image("base")?)?.ok_or("there is no manifest")?;
     assert_eq!(serde_json::to_value(&manifest.source)?["image"]["digest"], json!(base.digest));
-    assert_eq!(manifest.recipes[0]["recipe"], "firewall");
-    assert_eq!(manifest.recipes[0]["inputs"]["allow"][1]["port"], 80);
+    // The agent's own recipe comes first, since others look at all that there is.
+    assert_eq!(manifest.recipes[0]["recipe"], "bootstrap-agent");
+    assert_eq!(manifest.recipes[1]["recipe"], "firewall");
+    assert_eq!(manifest.recipes[1]["inputs"]["allow"][1]["port"], 80);
     assert_eq!(manifest.boot[0]["recipe"], "web-site");
     assert_eq!(manifest.checks.len(), 2);
     let nginx = manifest.packages.iter().find(|package| package.name == "nginx-light");
