@@ -62,13 +62,10 @@ pub(super) struct Build {
 
 impl Build {
     pub(super) async fn run(self, world: &World, state: &State) -> u8 {
-        let mut chains = Vec::new();
-        for image in &self.images {
-            match self.reading.load(image, world, state) {
-                Ok(chain) => chains.push(chain),
-                Err(problems) => return fail_with(&problems),
-            }
-        }
+        let chains = match self.reading.load_all(&self.images, world, state) {
+            Ok(chains) => chains,
+            Err(problems) => return fail_with(&problems),
+        };
         match self.on.platform {
             PlatformName::Local => self.bake(&state.local(world, false), &chains, world, state).await,
             PlatformName::Ec2 => match self.on.ec2(world).await {

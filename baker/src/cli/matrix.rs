@@ -27,13 +27,10 @@ pub(super) struct Matrix {
 
 impl Matrix {
     pub(super) fn run(self, world: &World, state: &State) -> u8 {
-        let mut chains = Vec::new();
-        for image in &self.images {
-            match self.reading.load(image, world, state) {
-                Ok(chain) => chains.push(chain),
-                Err(problems) => return fail_with(&problems),
-            }
-        }
+        let chains = match self.reading.load_all(&self.images, world, state) {
+            Ok(chains) => chains,
+            Err(problems) => return fail_with(&problems),
+        };
         let members = match family(&chains) {
             Ok(members) => members,
             Err(failure) => return fail(&failure),

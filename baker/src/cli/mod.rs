@@ -220,6 +220,11 @@ impl Reading {
         variables.extend(self.variables.iter().cloned());
         Chain::load(image, &variables, &self.recipes, &state.cache())
     }
+
+    /// Each of several images; the first that is not valid ends it.
+    fn load_all(&self, images: &[PathBuf], world: &World, state: &State) -> Result<Vec<Chain>, Problems> {
+        images.iter().map(|image| self.load(image, world, state)).collect()
+    }
 }
 
 /// The agent: the one given, else one beside this program.
