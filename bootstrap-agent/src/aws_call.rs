@@ -153,6 +153,7 @@ impl Caller {
         request: &Request<'_>,
         code: impl Fn(&Answer) -> Option<String>,
     ) -> Result<Answer, CallError> {
+        self.account.role.effort().call();
         let answer = self.try_once(request).await?;
         let is_of_clock = answer.status >= 300 && code(&answer).is_some_and(|code| of_the_clock(&code));
         match (is_of_clock, date(&answer.headers)) {
@@ -165,6 +166,7 @@ impl Caller {
     }
 
     async fn try_once(&self, request: &Request<'_>) -> Result<Answer, CallError> {
+        self.account.role.effort().attempt();
         let failed = |why: String| CallError::Failed(format!("{}: {why}", request.url));
         let uri: Uri = request.url.parse().map_err(|_| failed("it is not a URL".into()))?;
         let signed = self.signed(&uri, request).await?;

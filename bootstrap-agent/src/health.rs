@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::http::ask;
+use crate::source::effort::Effort;
 
 /// What is not up yet is looked at again after this long.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -29,13 +30,15 @@ pub struct Unhealthy {
     pub last: String,
 }
 
-/// Carries out a check.
+/// Carries out a check, and counts how often.
 ///
 /// # Errors
 /// What was seen last, when the time is over.
-pub async fn wait_for(check: &Check) -> Result<(), Unhealthy> {
+pub async fn wait_for(check: &Check, effort: &Effort) -> Result<(), Unhealthy> {
     let until = Instant::now() + check.within();
+    effort.call();
     loop {
+        effort.attempt();
         let last = match timeout(TRY_LIMIT, try_once(check)).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(seen)) => seen,
@@ -121,7 +124,7 @@ mod tests {
     async fn check(text: &str) -> Result<(), String> {
         let source = std::sync::Arc::new(Source { name: "check".into(), text: text.into() });
         let check: Check = from_node(&load::parse(&source).expect("YAML")).expect("a check");
-        wait_for(&check).await.map_err(|error| error.to_string())
+        wait_for(&check, &Effort::default()).await.map_err(|error| error.to_string())
     }
 
     #[tokio::test]

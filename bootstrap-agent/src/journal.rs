@@ -45,6 +45,8 @@ fn entry(status: &Status, line: &str) -> String {
     for step in &status.steps {
         let name = step.name.to_ascii_uppercase().replace('-', "_");
         field(&format!("BOOTSTRAP_AGENT_{name}_MILLISECONDS"), &step.milliseconds.to_string());
+        field(&format!("BOOTSTRAP_AGENT_{name}_CALLS"), &step.calls.to_string());
+        field(&format!("BOOTSTRAP_AGENT_{name}_ATTEMPTS"), &step.attempts.to_string());
     }
     field("BOOTSTRAP_AGENT_AWS_REQUESTS", &status.requests.aws.to_string());
     field("BOOTSTRAP_AGENT_METADATA_REQUESTS", &status.requests.metadata.to_string());
@@ -66,7 +68,7 @@ mod tests {
         assert!(!send(&socket, "MESSAGE=nobody listens\n"));
         let journal = UnixDatagram::bind(&socket).expect("a socket");
         let status = Status {
-            steps: vec![Step { name: "user-data".into(), milliseconds: 12 }],
+            steps: vec![Step { name: "user-data".into(), milliseconds: 12, calls: 2, attempts: 5 }],
             error: Some(Failure { step: "fetch".into(), message: "no".into(), help: None }),
             ..of_test(State::Failed)
         };
@@ -82,6 +84,8 @@ mod tests {
         BOOTSTRAP_AGENT_ENVIRONMENT=prod
         BOOTSTRAP_AGENT_ROLE=web
         BOOTSTRAP_AGENT_USER_DATA_MILLISECONDS=12
+        BOOTSTRAP_AGENT_USER_DATA_CALLS=2
+        BOOTSTRAP_AGENT_USER_DATA_ATTEMPTS=5
         BOOTSTRAP_AGENT_AWS_REQUESTS=2
         BOOTSTRAP_AGENT_METADATA_REQUESTS=5
         BOOTSTRAP_AGENT_FAILED_STEP=fetch

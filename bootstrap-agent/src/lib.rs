@@ -8,6 +8,7 @@ pub mod config;
 pub mod credentials;
 pub mod doctor;
 pub mod fetch;
+pub(crate) mod fingerprint;
 pub mod health;
 pub mod http;
 pub(crate) mod journal;

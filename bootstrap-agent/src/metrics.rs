@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::time::SystemTime;
 
-use crate::status::{State, Status, WatchState};
+use crate::status::{State, Status, Step, WatchState};
 
 /// The text for a run that ended. `untold` is how many wait for its result.
 pub fn text(status: &Status, untold: usize) -> String {
@@ -27,12 +27,14 @@ pub fn text(status: &Status, untold: usize) -> String {
     let seconds = status.finished.as_deref().and_then(time).unwrap_or_default()
         - time(&status.started).unwrap_or_default();
     gauge("run_seconds", "How long the last run took.", &[(labels.clone(), format!("{seconds:.3}"))]);
-    let step = |step: &crate::status::Step| {
-        let seconds = format!("{}.{:03}", step.milliseconds / 1000, step.milliseconds % 1000);
-        (format!("{labels},step=\"{}\"", escaped(&step.name)), seconds)
+    let steps = |value: fn(&Step) -> String| -> Vec<_> {
+        let of = |step: &Step| (format!("{labels},step=\"{}\"", escaped(&step.name)), value(step));
+        status.steps.iter().map(of).collect()
     };
-    let steps: Vec<_> = status.steps.iter().map(step).collect();
-    gauge("step_seconds", "How long each of its steps took.", &steps);
+    let seconds = |step: &Step| format!("{}.{:03}", step.milliseconds / 1000, step.milliseconds % 1000);
+    gauge("step_seconds", "How long each of its steps took.", &steps(seconds));
+    gauge("step_calls", "How often each asked for something.", &steps(|step| step.calls.to_string()));
+    gauge("step_attempts", "How often that was tried.", &steps(|step| step.attempts.to_string()));
     let requests = [("aws", status.requests.aws), ("metadata", status.requests.metadata)];
     let requests = requests.map(|(to, count)| (format!("{labels},to=\"{to}\""), count.to_string()));
     gauge("requests", "How many requests it made.", &requests);
@@ -63,13 +65,13 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{Step, Watched, of_test};
+    use crate::status::{Watched, of_test};
 
     #[test]
     fn a_run_is_told_in_numbers() {
         let status = Status {
             role: Some("we\"b".into()),
-            steps: vec![Step { name: "fetch".into(), milliseconds: 1012 }],
+            steps: vec![Step { name: "fetch".into(), milliseconds: 1012, calls: 4, attempts: 6 }],
             watch: Some(Watched {
                 state: WatchState::RolledBack,
                 looked: "2026-11-22T10:15:00Z".into(),
@@ -93,6 +95,12 @@ mod tests {
         # TYPE bootstrap_agent_step_seconds gauge
         # HELP bootstrap_agent_step_seconds How long each of its steps took.
         bootstrap_agent_step_seconds{environment="prod",role="we\"b",step="fetch"} 1.012
+        # TYPE bootstrap_agent_step_calls gauge
+        # HELP bootstrap_agent_step_calls How often each asked for something.
+        bootstrap_agent_step_calls{environment="prod",role="we\"b",step="fetch"} 4
+        # TYPE bootstrap_agent_step_attempts gauge
+        # HELP bootstrap_agent_step_attempts How often that was tried.
+        bootstrap_agent_step_attempts{environment="prod",role="we\"b",step="fetch"} 6
         # TYPE bootstrap_agent_requests gauge
         # HELP bootstrap_agent_requests How many requests it made.
         bootstrap_agent_requests{environment="prod",role="we\"b",to="aws"} 2

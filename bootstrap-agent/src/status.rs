@@ -1,5 +1,6 @@
 //! The status file: what the host's boot came to, for people, monitors and the next boot.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -123,6 +124,30 @@ pub struct Step {
     pub name: String,
     /// How long it took.
     pub milliseconds: u64,
+    /// How often something was asked for: of AWS, of the metadata service, or by a check.
+    #[serde(default)]
+    pub calls: u32,
+    /// How often that was tried, all tries of a call counted.
+    #[serde(default)]
+    pub attempts: u32,
+}
+
+/// What it cost, as people read it.
+impl fmt::Display for Step {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { milliseconds, calls, attempts, .. } = self;
+        write!(formatter, "{milliseconds} ms")?;
+        let plural = |count: &u32| if *count == 1 { "" } else { "s" };
+        match (*calls, *attempts) {
+            (0, 0) => Ok(()),
+            (calls, attempts) => write!(
+                formatter,
+                ", {calls} call{} in {attempts} attempt{}",
+                plural(&calls),
+                plural(&attempts)
+            ),
+        }
+    }
 }
 
 /// How many requests a run made.

@@ -8,10 +8,13 @@ use similar::TextDiff;
 
 use crate::duration::Span;
 use crate::op::{
-    Before, Checkout, Content, Download, Input, Op, PackageRequest, UnitAction, Unpack, Unpacking,
+    Before, Checkout, Command, Content, Download, Input, Op, PackageRequest, UnitAction, Unpack, Unpacking,
     UserRequest, WriteFile,
 };
 use crate::system::{Attributes, Why};
+
+/// What stands for a secret in a plan: the same for the same secret, and nothing that it could be found from.
+pub type Fingerprint<'a> = dyn Fn(&[u8]) -> String + 'a;
 
 /// One change as a reader of a plan sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +61,23 @@ impl ChangeKind {
 impl Change {
     fn new(kind: ChangeKind, summary: impl Into<String>) -> Self {
         Self { kind, summary: summary.into(), diff: None }
+    }
+
+    /// The same with the fingerprints of the secrets in it, so that a reader sees whether one changes.
+    pub(crate) fn with_fingerprints(mut self, op: &Op, of: &Fingerprint<'_>) -> Self {
+        let fingerprint = |content: &Content| content.is_secret().then(|| of(content.bytes()));
+        let told = match op {
+            Op::WriteFile(WriteFile { content, before: Before::File { content: before, .. }, .. }) => {
+                fingerprint(before).zip(fingerprint(content)).map(|(old, new)| format!("{old} -> {new}"))
+            }
+            Op::WriteFile(WriteFile { content, .. })
+            | Op::Run(Command {
+                input: Input::Text(content) | Input::Script { text: content, .. }, ..
+            }) => fingerprint(content),
+            _ => None,
+        };
+        self.summary.extend(told.map(|told| format!(", fingerprint {told}")));
+        self
     }
 
     /// What cannot be known, and why.
@@ -296,7 +316,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::op::{Command, Confirm, LoadFirewall, Upgrades};
+    use crate::op::{Confirm, LoadFirewall, Upgrades};
     use crate::system::condition::Condition;
 
     fn attributes() -> Attributes {
@@ -337,6 +357,34 @@ mod tests {
         let before = Before::File { content: Content::new("hunter1").secret_if(true), attributes: None };
         let change = write(Content::new("public"), before);
         assert_eq!((change.to_string().as_str(), change.diff), ("~ change /etc/app.conf", None));
+    }
+
+    #[test]
+    fn a_fingerprint_tells_whether_a_secret_changes() {
+        let of = |bytes: &[u8]| format!("<{}>", bytes.len());
+        let told = |content: Content, before: Before| {
+            let path = "/etc/app.conf".into();
+            let op =
+                Op::WriteFile(WriteFile { path, content, attributes: attributes(), validate: None, before });
+            Change::from(&op).with_fingerprints(&op, &of).to_string()
+        };
+        let secret = |text: &str| Content::new(text).secret_if(true);
+        assert_eq!(
+            told(secret("hunter2"), Before::Absent),
+            "+ create /etc/app.conf (root:root 0644, secret, 7 bytes), fingerprint <7>"
+        );
+        let before = Before::File { content: secret("hunter"), attributes: None };
+        assert_eq!(
+            told(secret("hunter2"), before),
+            "~ change /etc/app.conf (secret), fingerprint <6> -> <7>"
+        );
+        assert_eq!(
+            told(Content::new("open"), Before::Absent),
+            "+ create /etc/app.conf (root:root 0644, 4 bytes)"
+        );
+        let script = Command { input: Input::Text(secret("hunter2")), ..Command::new(["load"]) };
+        let op = Op::Run(script);
+        assert_eq!(Change::from(&op).with_fingerprints(&op, &of).to_string(), "> run load, fingerprint <7>");
     }
 
     #[test]

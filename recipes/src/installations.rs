@@ -96,7 +96,7 @@ mod tests {
 
     fn planned(resources: &str, fake: &Fake) -> String {
         let resolved = Example::resources(resources).resolve(fake.host()).expect("valid");
-        plan_with_transaction(&resolved, fake, Guards::Skip, &[]).expect("a plan").to_string()
+        plan_with_transaction(&resolved, fake, Guards::Skip, &[], None).expect("a plan").to_string()
     }
 
     #[test]

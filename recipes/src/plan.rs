@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::change::{Change, ChangeKind};
+use crate::change::{Change, ChangeKind, Fingerprint};
 use crate::installations::Installations;
 use crate::op::{Op, UnitAction};
 use crate::resolve::{Resolved, Step};
@@ -59,11 +59,11 @@ pub fn plan_with_pending(
     guards: Guards,
     pending: &[String],
 ) -> Result<Plan, RunError> {
-    Ok(planned(resolved, facts, guards, pending)?.0)
+    Ok(planned(resolved, facts, guards, pending, None)?.0)
 }
 
 /// The same, and what comes with the packages that are installed. If there are any, the package manager is
-/// asked once, of the package lists at hand.
+/// asked once, of the package lists at hand. With `secrets`, each secret is shown as its fingerprint.
 ///
 /// # Errors
 /// The first resource that apply would fail at.
@@ -72,8 +72,9 @@ pub fn plan_with_transaction(
     facts: &dyn Facts,
     guards: Guards,
     pending: &[String],
+    secrets: Option<&Fingerprint<'_>>,
 ) -> Result<Plan, RunError> {
-    let (mut plan, installations) = planned(resolved, facts, guards, pending)?;
+    let (mut plan, installations) = planned(resolved, facts, guards, pending, secrets)?;
     installations.tell(&mut plan, facts);
     Ok(plan)
 }
@@ -83,6 +84,7 @@ fn planned(
     facts: &dyn Facts,
     guards: Guards,
     pending: &[String],
+    secrets: Option<&Fingerprint<'_>>,
 ) -> Result<(Plan, Installations), RunError> {
     let mut plan = Plan::default();
     let mut simulated = Simulated::over(facts, guards);
@@ -90,7 +92,7 @@ fn planned(
     let mut installations = Installations::default();
     for recipe in &resolved.recipes {
         for step in &recipe.resources {
-            let (ops, changes) = foresee(step, &mut simulated)?;
+            let (ops, changes) = foresee(step, &mut simulated, secrets)?;
             installations.note(plan.items.len(), &ops);
             if !changes.is_empty() {
                 notified.extend(step.notify.iter().map(String::as_str));
@@ -99,7 +101,7 @@ fn planned(
         }
         for (id, step) in &recipe.handlers {
             if notified.contains(&id.as_str()) {
-                let (_, changes) = foresee(step, &mut simulated)?;
+                let (_, changes) = foresee(step, &mut simulated, secrets)?;
                 if !changes.is_empty() {
                     plan.items.push(PlanItem { resource: step.id.clone(), changes });
                 }
@@ -110,11 +112,19 @@ fn planned(
 }
 
 /// What would be done, as far as it is known, and how it is shown.
-fn foresee(step: &Step, simulated: &mut Simulated<'_>) -> Result<(Vec<Op>, Vec<Change>), RunError> {
+fn foresee(
+    step: &Step,
+    simulated: &mut Simulated<'_>,
+    secrets: Option<&Fingerprint<'_>>,
+) -> Result<(Vec<Op>, Vec<Change>), RunError> {
+    let shown = |op: &Op| match secrets {
+        Some(secrets) => Change::from(op).with_fingerprints(op, secrets),
+        None => Change::from(op),
+    };
     let why = match step.resource.plan(simulated) {
         Ok(ops) => {
             ops.iter().for_each(|op| simulated.foresee(op));
-            let changes = ops.iter().map(Change::from).collect();
+            let changes = ops.iter().map(shown).collect();
             return Ok((ops, changes));
         }
         Err(PlanError::Unknown(why)) => why,
@@ -127,7 +137,7 @@ fn foresee(step: &Step, simulated: &mut Simulated<'_>) -> Result<(Vec<Op>, Vec<C
     match planned {
         Ok(ops) if !ops.is_empty() => {
             ops.iter().for_each(|op| simulated.foresee(op));
-            let changes = ops.iter().map(|op| Change::from(op).unless(&why)).collect();
+            let changes = ops.iter().map(|op| shown(op).unless(&why)).collect();
             Ok((ops, changes))
         }
         _ => {

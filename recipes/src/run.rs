@@ -65,7 +65,8 @@ impl RunError {
         Self { resource: Some(step.id.clone()), failure: Box::new(failure), place }
     }
 
-    fn state(error: PerformError) -> Self {
+    /// What is remembered on the host cannot be read or written.
+    pub fn state(error: PerformError) -> Self {
         Self { resource: None, failure: Box::new(Failure::State(error)), place: None }
     }
 

@@ -67,6 +67,7 @@ fn a_host_comes_up_with_nobody_logging_in() -> Outcome {
     // As few requests as can be: a token, the user-data, the document, the role and its credentials.
     assert_eq!(status["requests"]["metadata"], 5, "{:?}", cloud.metadata.asked());
     assert_eq!(status["requests"]["aws"], 2);
+    the_steps_say_what_they_cost(&host, &status)?;
     assert_eq!(host.output(&["systemctl", "is-system-running"])?.trim(), "running");
     assert_eq!(changed_by_another_run(&host)?, NOTHING, "a second run finds nothing to change");
 
@@ -93,6 +94,31 @@ fn a_host_comes_up_with_nobody_logging_in() -> Outcome {
     assert!(console.contains("bootstrap-agent: prod/web is up after"), "{console}");
     assert!(!console.contains(PASSWORD));
     nothing_secret_on(&disk)
+}
+
+fn the_steps_say_what_they_cost(host: &Host, status: &Json) -> Outcome {
+    let cost = |name: &str| {
+        let step = status["steps"].as_array()?.iter().find(|step| step["name"] == name)?;
+        Some((step["calls"].as_u64()?, step["attempts"].as_u64()?))
+    };
+    // A token and the user-data; then the role, its credentials, and the calls of AWS.
+    assert_eq!(
+        (cost("user-data"), cost("identify"), cost("converge")),
+        (Some((2, 2)), Some((1, 1)), Some((0, 0)))
+    );
+    let (calls, attempts) = cost("fetch").ok_or("there is no step `fetch`")?;
+    assert!(calls == 4 && attempts >= calls, "{status:#}");
+    let (checks, tries) = cost("health").ok_or("there is no step `health`")?;
+    assert!(checks == 1 && tries >= 1, "{status:#}");
+    let said = host.output(&["journalctl", "--unit=bootstrap-agent", "--output=cat", "--no-pager"])?;
+    assert!(
+        said.lines().any(|line| line.starts_with("fetch: ") && line.contains(" ms, 4 calls in ")),
+        "{said}"
+    );
+    let fetched =
+        host.output(&["journalctl", "--output=cat", "--no-pager", "BOOTSTRAP_AGENT_FETCH_CALLS=4"])?;
+    assert_eq!(fetched.lines().count(), 1, "{fetched}");
+    Ok(())
 }
 
 /// It is on tmpfs, for those who may read it, and linked to from where it is wanted.
@@ -127,13 +153,13 @@ fn nothing_secret_on(disk: &Disk) -> Outcome {
 }
 
 /// Looks at the arguments and the environment of every process, all the time.
-struct ProcessWatch {
+pub(crate) struct ProcessWatch {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Vec<String>>,
 }
 
 impl ProcessWatch {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
         let thread = thread::spawn(move || {
@@ -154,7 +180,7 @@ impl ProcessWatch {
         Self { stop, thread }
     }
 
-    fn end(self) -> Vec<String> {
+    pub(crate) fn end(self) -> Vec<String> {
         self.stop.store(true, Ordering::SeqCst);
         self.thread.join().expect("no panic")
     }

@@ -8,6 +8,7 @@ mod boot_cost;
 mod boot_credentials;
 mod boot_cut_off;
 mod boot_hostile;
+mod boot_plan;
 mod boot_race;
 mod boot_signals;
 mod boot_watch;

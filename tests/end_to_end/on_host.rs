@@ -24,6 +24,18 @@ const RECIPE: &str = "resources:
     tags: [ hosts ]
 ";
 
+/// Prints every file with its checksum, every mount, package and unit, but what sshd writes of logins and the agent's cache.
+pub(crate) const EVERYTHING: &str = "find / -xdev -path /var/log -prune -o -path '/home/*/.cache' -prune -o -path '/var/tmp/*' -prune \
+     -o -type f -exec sha256sum {} + ; find / -xdev -path '/home/*/.cache' -prune -o \
+     -path '/var/log/*' -prune -o -printf '%p %M %u %g\\n'; cat /proc/mounts; dpkg-query --show; \
+     systemctl list-units --plain --no-legend --type=service,socket,timer --state=running,listening,waiting \
+     | grep -v 'session-\\|user@\\|user-runtime-dir\\|ssh@' | cut -d' ' -f1; ls /run";
+
+/// What it printed, but what a session of the user has.
+pub(crate) fn everything_of(printed: &str) -> BTreeSet<String> {
+    printed.lines().filter(|line| !line.contains(" /run/user/")).map(str::to_owned).collect()
+}
+
 /// A host with a server, users, and somebody who may log in.
 struct Site {
     world: World,
@@ -90,15 +102,8 @@ impl Site {
         self.world.within(|| command.stdin(Stdio::null()).output()).map(Ended::from)
     }
 
-    /// Every file with its checksum, every mount, package and unit, but what sshd writes of logins and the agent's cache.
     fn everything(&self) -> Result<BTreeSet<String>, Box<dyn Error>> {
-        let look = "find / -xdev -path /var/log -prune -o -path '/home/*/.cache' -prune -o -path '/var/tmp/*' -prune \
-                    -o -type f -exec sha256sum {} + ; find / -xdev -path '/home/*/.cache' -prune -o \
-                    -path '/var/log/*' -prune -o -printf '%p %M %u %g\\n'; cat /proc/mounts; dpkg-query --show; \
-                    systemctl list-units --plain --no-legend --type=service,socket,timer --state=running,listening,waiting \
-                    | grep -v 'session-\\|user@\\|user-runtime-dir\\|ssh@' | cut -d' ' -f1; ls /run";
-        let seen = self.host.output(&["sh", "-c", look])?;
-        Ok(seen.lines().filter(|line| !line.contains(" /run/user/")).map(str::to_owned).collect())
+        Ok(everything_of(&self.host.output(&["sh", "-c", EVERYTHING])?))
     }
 
     fn agents(&self) -> Result<String, Box<dyn Error>> {

@@ -13,6 +13,7 @@ use super::error::{BootError, chain};
 use crate::config::Config;
 use crate::fetch::Https;
 use crate::health::wait_for;
+use crate::source::effort::Effort;
 use crate::stop::Stop;
 use crate::values::Values;
 
@@ -38,9 +39,9 @@ pub(crate) fn apply(
 }
 
 /// Waits for everything that must be seen before the host counts as up.
-pub(crate) async fn healthy(config: &Config) -> Result<(), BootError> {
+pub(crate) async fn healthy(config: &Config, effort: &Effort) -> Result<(), BootError> {
     for check in &config.health {
-        let seen = wait_for(check).await;
+        let seen = wait_for(check, effort).await;
         seen.map_err(|error| BootError::new("health", error.to_string()))?;
     }
     Ok(())

@@ -75,8 +75,11 @@ impl<W: Write> Boot<'_, W> {
         };
         if let Some(user_data) = user_data {
             // Until it is believed it says nothing, nor whom to tell.
-            verify(Path::new("/"), &layers, &user_data)
-                .map_err(|why| BootError::new("configure", format!("the user-data is refused: {why}")))?;
+            let refused = |why| BootError::new("configure", format!("the user-data is refused: {why}"));
+            let believed = verify(Path::new("/"), &layers, &user_data).map_err(refused)?;
+            if let Some(believed) = believed.filter(|_| !self.is_look()) {
+                believed.remember(Path::new("/")).map_err(refused)?;
+            }
             layers.push(user_data);
             self.will_tell(&layers);
         }
@@ -189,6 +192,9 @@ impl<W: Write> Boot<'_, W> {
     }
 
     fn will_tell(&mut self, layers: &[Layer]) {
+        if self.is_look() {
+            return;
+        }
         let ending = Ending::of_broken(layers);
         self.telling = ending.map(|ending| Telling::new(&self.status.boot_id, ending));
         // For whoever has to tell if this process is killed. If it cannot be written, that is said later.

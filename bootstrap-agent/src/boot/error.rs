@@ -3,7 +3,9 @@
 use recipes::event::Event;
 use recipes::run::RunError;
 
+use crate::redact::Redactor;
 use crate::source::instance::MetadataError;
+use crate::status::Failure;
 use crate::values::FetchError;
 
 /// Why a boot failed: the step, and what to tell.
@@ -25,6 +27,11 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 impl BootError {
     pub(crate) fn new(step: &'static str, message: impl Into<String>) -> Self {
         Self { step, message: message.into(), help: None, is_offline: false }
+    }
+
+    /// As it is told, without secrets.
+    pub(crate) fn failure(self, redactor: &Redactor) -> Failure {
+        Failure { step: self.step.into(), message: redactor.clean(&self.message), help: self.help }
     }
 
     pub(crate) fn of_metadata(step: &'static str, error: &MetadataError) -> Self {

@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use recipes::bundle::Bundle;
 use sd_notify::NotifyState;
 
-use self::steps::Boot;
+use self::steps::{Boot, Ready};
 use crate::lock::{Locks, Turn};
 use crate::report::Reporter;
 use crate::status::{Failure, State, Status, StatusFile};
@@ -80,7 +80,7 @@ pub async fn run<W: Write>(
     };
     loop {
         match Locks::take(root).map_err(failed)? {
-            Turn::Ours(locks) => return Boot::new(settings, reporter, stop, status, locks).run().await,
+            Turn::Ours(locks) => return Boot::new(settings, reporter, stop, status, Some(locks)).run().await,
             Turn::Theirs(waiting) => {
                 reporter.line("another process runs the boot; waiting for it");
                 let committing = waiting.clone();
@@ -101,6 +101,18 @@ pub async fn run<W: Write>(
             }
         }
     }
+}
+
+/// Goes through the steps of a run that come before anything changes, and changes nothing.
+///
+/// # Errors
+/// What a run would fail at.
+pub(crate) async fn look<W: Write>(
+    settings: &Settings,
+    reporter: &mut Reporter<W>,
+    stop: &Stop,
+) -> Result<Ready, Failure> {
+    Boot::new(settings, reporter, stop, StatusFile::below(Path::new("/")), None).look().await
 }
 
 /// Waits for what blocks, in a thread of its own, unless this process is told to stop meanwhile.

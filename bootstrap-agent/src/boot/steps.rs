@@ -18,6 +18,7 @@ use super::{BOOT_BUNDLE, Ended, Settings, boot_id, now, state_of_this_boot, tell
 use crate::cache::{COUNTS, Cached};
 use crate::config::Config;
 use crate::credentials::before;
+use crate::fingerprint::Fingerprints;
 use crate::lock::Locks;
 use crate::report::Reporter;
 use crate::signal::heartbeat::Heartbeats;
@@ -41,13 +42,21 @@ pub(super) struct Keeps {
     pub(super) watch: Option<Duration>,
 }
 
+/// Everything that the boot recipes are made true with.
+pub(crate) struct Ready {
+    pub(crate) config: Config,
+    pub(crate) bundle: Bundle,
+    pub(crate) values: Values,
+}
+
 /// A boot that is under way.
 pub(super) struct Boot<'a, W> {
     pub(super) settings: &'a Settings,
     pub(super) reporter: &'a mut Reporter<W>,
     pub(super) stop: &'a Stop,
     file: StatusFile,
-    locks: Locks,
+    /// Nothing where nothing may be changed: what a run would do is only looked at.
+    locks: Option<Locks>,
     pub(super) status: Status,
     pub(super) metadata: Arc<Metadata>,
     pub(super) role: InstanceRole,
@@ -71,7 +80,7 @@ impl<'a, W: Write> Boot<'a, W> {
         reporter: &'a mut Reporter<W>,
         stop: &'a Stop,
         file: StatusFile,
-        locks: Locks,
+        locks: Option<Locks>,
     ) -> Self {
         let metadata =
             Arc::new(Metadata::new(settings.metadata_endpoint.as_deref(), settings.metadata_patience));
@@ -135,11 +144,7 @@ impl<'a, W: Write> Boot<'a, W> {
             self.deliver().await;
             return Ok(Ended::Up);
         }
-        let result = result.map(|_| ()).map_err(|error| Failure {
-            step: error.step.into(),
-            message: self.reporter.redactor().clean(&error.message),
-            help: error.help,
-        });
+        let result = result.map(|_| ()).map_err(|error| error.failure(self.reporter.redactor()));
         if !self.is_decided && was_up {
             // Nothing was changed: what the earlier run came to is still so.
             return result.map(|()| Ended::Up);
@@ -149,18 +154,42 @@ impl<'a, W: Write> Boot<'a, W> {
 
     /// The steps. `Ok(true)` if this boot has had them already.
     async fn steps(&mut self, earlier: Option<&Status>) -> Result<bool, BootError> {
-        let Told { config, digest, user_data, object, tags } = self.configure().await?;
-        let bundle = Bundle::open(Path::new(BOOT_BUNDLE))
-            .and_then(|bundle| before(bundle, &config.credentials))
-            .map_err(|problems| BootError::new("configure", problems.to_string()))?;
+        let told = self.configure().await?;
+        let bundle = boot_bundle(&told.config)?;
         if !self.settings.force
             && earlier.is_some_and(|earlier| {
-                earlier.state == State::Done && earlier.config_digest.as_deref() == Some(&digest)
+                earlier.state == State::Done && earlier.config_digest.as_deref() == Some(&told.digest)
             })
         {
             return Ok(true);
         }
         self.is_decided = true;
+        let Ready { config, bundle, values } = self.values(told, bundle).await?;
+        if let Err(error) = Fingerprints::keep(Path::new("/")) {
+            self.reporter.line(&format!("each plan will have fingerprints of its own: {error}"));
+        }
+        self.timed("converge", async |boot| boot.converge(&bundle, &values)).await?;
+        if self.status.state == State::Rebooting {
+            return Ok(false);
+        }
+        self.timed("health", async |boot| healthy(&config, &boot.metadata.effort()).await).await?;
+        Ok(false)
+    }
+
+    /// The steps before anything changes.
+    pub(super) async fn look(mut self) -> Result<Ready, Failure> {
+        let looked = async {
+            let told = self.configure().await?;
+            let bundle = boot_bundle(&told.config)?;
+            self.values(told, bundle).await
+        };
+        let looked: Result<Ready, BootError> = looked.await;
+        looked.map_err(|error| error.failure(self.reporter.redactor()))
+    }
+
+    /// Fetches the values of what this host is told to be.
+    async fn values(&mut self, told: Told, bundle: Bundle) -> Result<Ready, BootError> {
+        let Told { config, digest, user_data, object, tags } = told;
         self.status.environment = Some(config.environment.clone());
         self.status.role = Some(config.role.clone());
         self.status.config_digest = Some(digest.clone());
@@ -185,7 +214,7 @@ impl<'a, W: Write> Boot<'a, W> {
         self.promise(&identity.instance_id, &account);
 
         let splay = config.splay_of(&identity.instance_id);
-        if !splay.is_zero() && self.cached.is_none() {
+        if !splay.is_zero() && self.cached.is_none() && !self.is_look() {
             self.timed("splay", async |_| {
                 sleep(splay).await;
                 Ok(())
@@ -204,14 +233,12 @@ impl<'a, W: Write> Boot<'a, W> {
         self.reporter.hide(&values.secrets);
         self.status.fetched.clone_from(&values.names);
         self.status.requests.aws = values.calls;
+        Ok(Ready { config, bundle, values })
+    }
 
-        self.timed("converge", async |boot| boot.converge(&bundle, &values)).await?;
-        if self.status.state == State::Rebooting {
-            return Ok(false);
-        }
-
-        self.timed("health", async |_| healthy(&config).await).await?;
-        Ok(false)
+    /// Whether nothing may be changed.
+    pub(super) fn is_look(&self) -> bool {
+        self.locks.is_none()
     }
 
     /// The values, or the last good ones of the same configuration if the services are out of reach.
@@ -248,6 +275,9 @@ impl<'a, W: Write> Boot<'a, W> {
 
     /// Who waits for the result is written down and told that this host works on it.
     fn promise(&mut self, instance_id: &str, account: &Account) {
+        if self.is_look() {
+            return;
+        }
         let Some(telling) = &mut self.telling else { return };
         telling.instance_id = Some(instance_id.to_owned());
         if let Err(error) = telling.keep(Path::new("/")) {
@@ -268,7 +298,7 @@ impl<'a, W: Write> Boot<'a, W> {
             if let Event::Committed { .. } = event {
                 status.state = State::Committed;
                 let _ = file.write(status);
-                locks.committed();
+                locks.iter_mut().for_each(Locks::committed);
                 tell_systemd(&[NotifyState::Ready]);
             }
             if let Event::Rebooting { .. } = event {
@@ -285,18 +315,22 @@ impl<'a, W: Write> Boot<'a, W> {
         result
     }
 
-    /// Runs a step and remembers how long it took.
+    /// Runs a step and remembers what it cost.
     pub(super) async fn timed<T>(
         &mut self,
         name: &'static str,
         step: impl AsyncFnOnce(&mut Self) -> Result<T, BootError>,
     ) -> Result<T, BootError> {
         tell_systemd(&[NotifyState::Status(name)]);
-        let began = Instant::now();
+        let effort = self.metadata.effort();
+        let ((calls, attempts), began) = (effort.so_far(), Instant::now());
         let result = step(self).await;
         let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.status.steps.push(Step { name: name.into(), milliseconds });
-        self.reporter.line(&format!("{name}: {milliseconds} ms"));
+        let so_far = effort.so_far();
+        let (calls, attempts) = (so_far.0.saturating_sub(calls), so_far.1.saturating_sub(attempts));
+        let step = Step { name: name.into(), milliseconds, calls, attempts };
+        self.reporter.line(&format!("{name}: {step}"));
+        self.status.steps.push(step);
         if self.is_decided {
             self.write_status();
         }
@@ -305,9 +339,19 @@ impl<'a, W: Write> Boot<'a, W> {
 
     pub(super) fn write_status(&mut self) {
         self.status.requests.metadata = self.metadata.requests();
+        if self.is_look() {
+            return;
+        }
         if let Err(error) = self.file.write(&self.status) {
             let path = self.file.path().display().to_string();
             self.reporter.line(&format!("failed to write `{path}`: {error}"));
         }
     }
+}
+
+/// The recipes for this boot, with what its configuration brings before them.
+pub(crate) fn boot_bundle(config: &Config) -> Result<Bundle, BootError> {
+    Bundle::open(Path::new(BOOT_BUNDLE))
+        .and_then(|bundle| before(bundle, &config.credentials))
+        .map_err(|problems| BootError::new("configure", problems.to_string()))
 }

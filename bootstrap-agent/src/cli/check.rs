@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{BundleArgument, DONE, FAILED, complain, fail_with};
 use crate::health::wait_for;
 use crate::report::Format;
+use crate::source::effort::Effort;
 use crate::unpack;
 
 /// Carry out the checks of a bundle on this host
@@ -43,7 +44,8 @@ impl Check {
         };
         let mut code = DONE;
         for check in &opened.bundle.manifest.checks {
-            let error = runtime.block_on(wait_for(check)).err().map(|error| error.to_string());
+            let error =
+                runtime.block_on(wait_for(check, &Effort::default())).err().map(|error| error.to_string());
             let seen = Seen { check: check.to_string(), ok: error.is_none(), error };
             if !seen.ok {
                 code = FAILED;

@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use miette::{Diagnostic, ReportHandler};
 use recipes::bundle::Bundle;
-use recipes::error::Problems;
+use recipes::error::{Problem, Problems};
 use recipes::resolve::{Resolved, Selection};
 use recipes::system::Host;
 use recipes::template::Scope;
@@ -104,7 +104,7 @@ pub fn main(world: &World) -> u8 {
     match arguments.verb {
         Verb::Run(verb) => verb.run(world),
         Verb::Apply(verb) => verb.run(world),
-        Verb::Plan(verb) => verb.run(),
+        Verb::Plan(verb) => verb.run(world),
         Verb::Check(verb) => verb.run(),
         Verb::Facts(verb) => verb.run(),
         Verb::Seal(verb) => verb.run(),
@@ -142,10 +142,15 @@ struct Tags {
 
 impl Tags {
     /// Everything about a bundle's resources that are meant, decided for a host.
-    fn resolve(self, bundle: &Bundle, host: &Host) -> Result<Resolved, Problems> {
+    fn resolve(&self, bundle: &Bundle, host: &Host) -> Result<Resolved, Problems> {
         let mut resolved = bundle.resolve(host, &Scope::new(Map::new()))?;
-        resolved.select(&Selection { tags: self.tags, skip_tags: self.skip_tags })?;
+        self.select(&mut resolved)?;
         Ok(resolved)
+    }
+
+    /// Leaves what is not meant.
+    fn select(&self, resolved: &mut Resolved) -> Result<(), Problem> {
+        resolved.select(&Selection { tags: self.tags.clone(), skip_tags: self.skip_tags.clone() })
     }
 }
 

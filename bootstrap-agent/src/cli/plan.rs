@@ -1,24 +1,41 @@
-//! `plan`: what apply would do.
+//! `plan`: what apply, or this host's run, would do.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use recipes::plan::{Guards, plan_with_transaction};
+use recipes::change::Fingerprint;
+use recipes::plan::{Guards, Plan as Planned, plan_with_transaction};
+use recipes::resolve::Resolved;
+use recipes::run::RunError;
 use recipes::system::linux::Linux;
-use recipes::system::{Facts, Machine};
+use recipes::system::{Facts, Machine, Mode};
 
-use super::{CHANGES, DONE, FAILED, Tags, complain, fail, fail_with};
-use crate::boot::error::chain;
+use super::run::keep_memory_private;
+use super::{CHANGES, DONE, FAILED, Tags, World, complain, fail, fail_at, fail_with};
+use crate::boot::error::{BootError, chain};
+use crate::boot::{Settings, look};
 use crate::config::Config;
-use crate::report::Format;
+use crate::fingerprint::Fingerprints;
+use crate::redact::Redactor;
+use crate::report::{Format, Reporter};
 use crate::source::plan::FetchPlan;
+use crate::status::Failure;
+use crate::stop::Stop;
 use crate::unpack;
 
-/// Show what apply would do on this host, or which calls a boot makes
+/// How long the metadata service is waited for: a person waits, too.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Show what apply would do on this host, what its run would change, or which calls a boot makes
+///
+/// With a BUNDLE, that is what applying it would do. Without one, it is what `run` would change: user-data and values are
+/// read and fetched as `run` does it, and nothing is changed. A secret is shown by its fingerprint, which says whether it
+/// changes and not what it is.
 #[derive(Debug, clap::Args)]
 pub(super) struct Plan {
-    /// The bundle: a tar file, or a folder
-    #[arg(value_name = "BUNDLE", required_unless_present = "user_data")]
+    /// The bundle: a tar file, or a folder; this host's boot if left out
+    #[arg(value_name = "BUNDLE")]
     bundle: Option<PathBuf>,
     /// Show the calls that fetch the values of a host with this user-data
     #[arg(long, value_name = "FILE", conflicts_with = "bundle")]
@@ -29,7 +46,7 @@ pub(super) struct Plan {
     #[command(flatten)]
     tags: Tags,
     /// The root of the host
-    #[arg(long, value_name = "DIR", default_value = "/")]
+    #[arg(long, value_name = "DIR", default_value = "/", requires = "bundle")]
     root: PathBuf,
     /// End with 2 if there is something to change
     #[arg(long)]
@@ -40,8 +57,15 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn run(self) -> u8 {
-        let Some(bundle) = &self.bundle else { return self.calls() };
+    pub(super) fn run(self, world: &World) -> u8 {
+        match (&self.bundle, &self.user_data) {
+            (Some(bundle), _) => self.of_bundle(bundle),
+            (None, Some(user_data)) => self.calls(user_data),
+            (None, None) => self.of_boot(world),
+        }
+    }
+
+    fn of_bundle(&self, bundle: &Path) -> u8 {
         let opened = match unpack::open(bundle) {
             Ok(opened) => opened,
             Err(problems) => return fail_with(&problems),
@@ -58,30 +82,71 @@ impl Plan {
             Ok(resolved) => resolved,
             Err(problems) => return fail_with(&problems),
         };
-        let pending = match machine.pending_handlers() {
-            Ok(pending) => pending,
-            Err(error) => {
-                complain(&format!("error: {}", chain(&error)));
-                return FAILED;
-            }
+        match planned(&resolved, &machine, None) {
+            Ok(plan) => self.show(&plan, &Redactor::default()),
+            Err(error) => fail(&error),
+        }
+    }
+
+    /// What a run would change on this host.
+    fn of_boot(&self, world: &World) -> u8 {
+        keep_memory_private();
+        let settings = Settings {
+            file: None,
+            metadata_endpoint: world.metadata_endpoint.clone(),
+            metadata_patience: PATIENCE,
+            force: false,
+            is_in_journal: false,
+            environment: world.proxies.clone(),
         };
-        let plan = match plan_with_transaction(&resolved, &machine, Guards::Run, &pending) {
-            Ok(plan) => plan,
-            Err(error) => return fail(&error),
-        };
+        // What is planned is told on standard output, and how it went on standard error.
+        let mut reporter = Reporter::new(Format::Human, io::stderr());
+        let stop = Stop::default();
+        match self.boot(&settings, &mut reporter, &stop) {
+            Ok(plan) => self.show(&plan, reporter.redactor()),
+            Err(failure) => fail_at(&failure, &stop),
+        }
+    }
+
+    fn boot<W: Write>(
+        &self,
+        settings: &Settings,
+        reporter: &mut Reporter<W>,
+        stop: &Stop,
+    ) -> Result<Planned, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let nothing = Redactor::default();
+        let failed = |error: io::Error| BootError::new("start", error.to_string()).failure(&nothing);
+        let ready = runtime.map_err(failed)?.block_on(look(settings, reporter, stop))?;
+        let redactor = reporter.redactor();
+        let failed = |step: &'static str, why: String| BootError::new(step, why).failure(redactor);
+        let machine = Linux::open(Path::new("/"), Mode::Live)
+            .map_err(|error| failed("plan", chain(&error)))?
+            .with_environment(settings.environment.clone());
+        let mut resolved = ready
+            .bundle
+            .resolve(machine.host(), &ready.values.scope())
+            .map_err(|problems| failed("render", problems.to_string()))?;
+        self.tags.select(&mut resolved).map_err(|problem| failed("render", problem.to_string()))?;
+        let fingerprints = Fingerprints::of_boot(Path::new("/"));
+        let fingerprints = fingerprints.map_err(|error| failed("plan", error.to_string()))?;
+        let planned = planned(&resolved, &machine, Some(&|secret: &[u8]| fingerprints.of(secret)));
+        planned.map_err(|error| BootError { step: "plan", ..BootError::of_run(&error) }.failure(redactor))
+    }
+
+    fn show(&self, plan: &Planned, redactor: &Redactor) -> u8 {
         let text = match self.format {
             Format::Human => plan.to_string(),
-            Format::Json => serde_json::to_string(&plan).unwrap_or_default(),
+            Format::Json => serde_json::to_string(plan).unwrap_or_default(),
         };
-        let _ = writeln!(io::stdout(), "{text}");
+        let _ = writeln!(io::stdout(), "{}", redactor.clean(&text));
         if self.detailed_exitcode && !plan.is_empty() { CHANGES } else { DONE }
     }
 
     /// The calls that a host makes for its values.
-    fn calls(&self) -> u8 {
-        let path = self.user_data.clone().unwrap_or_default();
+    fn calls(&self, path: &Path) -> u8 {
         let name = path.display().to_string();
-        let bytes = match std::fs::read(&path) {
+        let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) => {
                 complain(&format!("error: failed to read `{name}`: {error}"));
@@ -108,4 +173,14 @@ impl Plan {
         let _ = writeln!(io::stdout(), "{text}");
         DONE
     }
+}
+
+/// The plan of all that is resolved, and of what an earlier run has notified.
+fn planned(
+    resolved: &Resolved,
+    machine: &Linux,
+    secrets: Option<&Fingerprint<'_>>,
+) -> Result<Planned, RunError> {
+    let pending = machine.pending_handlers().map_err(RunError::state)?;
+    plan_with_transaction(resolved, machine, Guards::Run, &pending, secrets)
 }

@@ -95,7 +95,7 @@ impl Simulate {
                 }
             };
         }
-        let plan = match plan_with_transaction(&resolved, &machine, Guards::Skip, &[]) {
+        let plan = match plan_with_transaction(&resolved, &machine, Guards::Skip, &[], None) {
             Ok(plan) => plan,
             Err(error) => return fail(&error),
         };

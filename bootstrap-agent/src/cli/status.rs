@@ -95,9 +95,7 @@ fn human(status: &Record, told: &[Message], untold: &[Message]) -> String {
             .map(|time| format!("values:    the last good ones, of {time}: the network is away")),
     );
     lines.extend(status.fetched.iter().map(|name| format!("fetched:   {name}")));
-    lines.extend(
-        status.steps.iter().map(|step| format!("step:      {:<10} {:>6} ms", step.name, step.milliseconds)),
-    );
+    lines.extend(status.steps.iter().map(|step| format!("step:      {:<10} {step}", step.name)));
     lines.extend(told.iter().map(|message| {
         format!("told:      {}: {}", message.to.key(), message.answer.as_deref().unwrap_or_default())
     }));
@@ -140,7 +138,7 @@ mod tests {
     #[test]
     fn a_person_sees_the_step_and_the_reason() {
         let status = Record {
-            steps: vec![Step { name: "identify".into(), milliseconds: 12 }],
+            steps: vec![Step { name: "identify".into(), milliseconds: 12, calls: 1, attempts: 3 }],
             error: Some(Failure { step: "fetch".into(), message: "no".into(), help: Some("do".into()) }),
             ..status::of_test(State::Failed)
         };
@@ -163,7 +161,7 @@ mod tests {
         started:   2026-11-22T10:00:00.000Z
         finished:  2026-11-22T10:00:02.500Z
         requests:  2 to AWS, 5 to the metadata service
-        step:      identify       12 ms
+        step:      identify   12 ms, 1 call in 3 attempts
         told:      tag: failed at fetch
         untold:    instance_health, after 3 tries: AccessDenied: no
         error:     fetch: no

@@ -44,21 +44,22 @@ struct Trusted {
 }
 
 /// The highest version that was believed, for one environment and role.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Seen {
+pub struct Seen {
     environment: String,
     role: String,
     version: u64,
 }
 
 /// Finds out whether user-data is to be believed, if the image below `root` trusts keys at all. `image` are the layers
-/// of the image, which may say which environment and role it is for, and the lowest `version`.
+/// of the image, which may say which environment and role it is for, and the lowest `version`. What is believed is to be
+/// remembered.
 ///
 /// # Errors
 /// Why it is not.
-pub fn verify(root: &Path, image: &[Layer], user_data: &Layer) -> Result<(), String> {
-    let Some(trusted) = trusted(root)? else { return Ok(()) };
+pub fn verify(root: &Path, image: &[Layer], user_data: &Layer) -> Result<Option<Seen>, String> {
+    let Some(trusted) = trusted(root)? else { return Ok(None) };
     let (key, text) = signer(&trusted, user_data)?;
     let signed = Layer { bytes: text.to_vec(), ..user_data.clone() };
     let signed = Written::read(&[signed]).map_err(|problems| problems.to_string())?;
@@ -89,10 +90,19 @@ pub fn verify(root: &Path, image: &[Layer], user_data: &Layer) -> Result<(), Str
         return Err(format!("the user-data has the version {version}, and {lowest} was seen already"));
     }
     let [environment, role] = <[String; 2]>::try_from(names).unwrap_or_default();
-    let seen = Seen { environment, role, version };
-    let bytes = serde_json::to_vec(&seen).unwrap_or_default();
-    crate::status::replace(&path, &bytes, 0o600)
-        .map_err(|error| format!("failed to remember the version of the user-data: {error}"))
+    Ok(Some(Seen { environment, role, version }))
+}
+
+impl Seen {
+    /// Remembers it, so that nothing older is believed from now on.
+    ///
+    /// # Errors
+    /// When it cannot be written down.
+    pub fn remember(&self, root: &Path) -> Result<(), String> {
+        let bytes = serde_json::to_vec(self).unwrap_or_default();
+        crate::status::replace(&root.join(SEEN), &bytes, 0o600)
+            .map_err(|error| format!("failed to remember the version of the user-data: {error}"))
+    }
 }
 
 /// Whether tags may name the environment and the role: not where user-data is signed.
@@ -217,7 +227,8 @@ mod tests {
 
     impl Image {
         fn believes(&self, bytes: &[u8]) -> Result<(), String> {
-            verify(self.root.path(), &self.layers, &Layer::user_data("user-data", bytes))
+            let believed = verify(self.root.path(), &self.layers, &Layer::user_data("user-data", bytes))?;
+            believed.map_or(Ok(()), |seen| seen.remember(self.root.path()))
         }
 
         fn signed(&self, text: &str) -> Vec<u8> {

@@ -15,6 +15,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
+use super::effort::Effort;
 use super::instance::{Metadata, MetadataError};
 
 /// Throttling is an answer, not an error: with full jitter up to this wait, eight tries take two minutes.
@@ -65,6 +66,11 @@ impl InstanceRole {
     /// The role of the instance that a metadata service is about.
     pub fn new(metadata: Arc<Metadata>) -> Self {
         Self { metadata, fetched: Arc::default() }
+    }
+
+    /// What has been asked for in its name, and for it.
+    pub fn effort(&self) -> Effort {
+        self.metadata.effort()
     }
 
     /// What was fetched before, if it will do; SDK clients ask again shortly before it expires.

@@ -154,9 +154,13 @@ mod tests {
     async fn throttling_is_waited_for_whatever_its_status() {
         let throttled = json!({ "__type": "ThrottlingException", "message": "Rate exceeded" });
         let answer = json!({ "Parameters": [parameter("/a/x", "1")] });
-        let (service, result) = fetched(&names(&["/a/x"]), vec![(400, throttled), (200, answer)]).await;
+        let service = Service::new(vec![(400, throttled.to_string()), (200, answer.to_string())]).await;
+        let account = account(&service.url);
+        let result = fetch(&names(&["/a/x"]), &account).await;
         assert_eq!(result.expect("the second try").parameters["/a/x"].value, "1");
         assert_eq!(service.asked().len(), 2);
+        // With the three of the metadata service that credentials take.
+        assert_eq!(account.role.effort().so_far(), (4, 5));
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use hyper::Method;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
+use super::effort::Effort;
 use crate::http::{Answer, HttpError, ask};
 
 /// Where the service is on every instance, and on those that have it for IPv6 as well (`HttpProtocolIpv6`).
@@ -50,6 +51,7 @@ pub struct Metadata {
     /// The date of its last answer.
     date: Mutex<Option<String>>,
     requests: AtomicU32,
+    effort: Effort,
 }
 
 /// What the instance is (the identity document). Written by this program, its fields have the names that templates see.
@@ -158,6 +160,7 @@ impl Metadata {
             token: Mutex::new(None),
             date: Mutex::new(None),
             requests: AtomicU32::new(0),
+            effort: Effort::default(),
         }
     }
 
@@ -197,6 +200,16 @@ impl Metadata {
     /// How many requests were made so far.
     pub fn requests(&self) -> u32 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// What has been asked for, of this service and in the name of the role that it tells of.
+    pub fn effort(&self) -> Effort {
+        self.effort.clone()
+    }
+
+    fn count(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.effort.attempt();
     }
 
     /// The user-data that the instance was launched with; none if there was none.
@@ -265,6 +278,7 @@ impl Metadata {
 
     /// What is at a path; none where there is nothing.
     async fn get(&self, path: &str) -> Result<Option<Vec<u8>>, MetadataError> {
+        self.effort.call();
         let patience = self.patience();
         let until = Instant::now() + patience;
         let mut wait = Wait::new();
@@ -340,7 +354,7 @@ impl Metadata {
         } else {
             let url = format!("{}{TOKEN}", self.endpoint());
             let headers = [("x-aws-ec2-metadata-token-ttl-seconds", TOKEN_SECONDS)];
-            self.requests.fetch_add(1, Ordering::Relaxed);
+            self.count();
             let answer = ask(Method::PUT, &url, &headers, ANSWER_LIMIT).await.map_err(TryError::Token)?;
             let token = String::from_utf8_lossy(&answer.body).trim().to_owned();
             // What is no token would not even fit into a header.
@@ -349,10 +363,11 @@ impl Metadata {
                 return Err(TryError::NoToken(answer));
             }
             self.has_answered.store(true, Ordering::Relaxed);
+            self.effort.call();
             self.set_token(Some(token.clone()));
             token
         };
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.count();
         let url = format!("{}{path}", self.endpoint());
         ask(Method::GET, &url, &[("x-aws-ec2-metadata-token", &token)], ANSWER_LIMIT)
             .await

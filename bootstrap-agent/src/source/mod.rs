@@ -2,6 +2,7 @@
 
 pub mod aws;
 pub mod declared;
+pub mod effort;
 pub mod fetched;
 pub mod given;
 #[cfg(test)]

@@ -22,7 +22,8 @@ pub fn client(account: &Account) -> Client {
         .region(Region::new(account.region.clone()))
         .credentials_provider(account.role.clone())
         .retry_config(aws::retries())
-        .timeout_config(aws::timeouts());
+        .timeout_config(aws::timeouts())
+        .interceptor(account.role.effort());
     config.set_endpoint_url(account.endpoint_url.clone());
     // A name of one's own is what it is.
     if account.endpoint_url.is_none() {

@@ -14,18 +14,18 @@ use tokio::time::timeout;
 use super::kept::{Kept, Refused};
 use crate::boot::apply::{apply, healthy};
 use crate::boot::error::{BootError, chain};
-use crate::boot::steps::FETCH_LIMIT;
-use crate::boot::{BOOT_BUNDLE, now, state_of_this_boot, tell_console};
+use crate::boot::steps::{FETCH_LIMIT, boot_bundle};
+use crate::boot::{now, state_of_this_boot, tell_console};
 use crate::cache::{Cached, Vault};
 use crate::config::Config;
 use crate::config::layers::{Layer, Written};
 use crate::config::object::{Object, insert};
-use crate::credentials::before;
 use crate::lock::{Locks, Turn};
 use crate::metrics;
 use crate::report::Reporter;
 use crate::signal::outbox::Outbox;
 use crate::source::aws::{Account, InstanceRole};
+use crate::source::effort::Effort;
 use crate::source::fetched::{Fetched, fetch};
 use crate::source::instance::Metadata;
 use crate::source::plan::{FetchPlan, has_selector};
@@ -123,10 +123,7 @@ type Outcome = Result<(), (WatchState, Failure)>;
 impl<W: Write> Watch<'_, W> {
     async fn look(&mut self, good: Cached) -> Outcome {
         let unknown = |error: Failure| (WatchState::Unknown, error);
-        let bundle = Bundle::open(Path::new(BOOT_BUNDLE))
-            .and_then(|bundle| before(bundle, &self.config.credentials))
-            .map_err(|problems| BootError::new("configure", problems.to_string()))
-            .map_err(|error| unknown(self.failure(error)))?;
+        let bundle = boot_bundle(&self.config).map_err(|error| unknown(self.failure(error)))?;
         let plan = FetchPlan::of(&self.config);
         let account = self.account(&good).await.map_err(|error| unknown(self.failure(error)))?;
         let seen = self.within(look(&plan, &account)).await.map_err(|error| unknown(self.failure(error)))?;
@@ -227,7 +224,7 @@ impl<W: Write> Watch<'_, W> {
         if self.status.state == State::Rebooting {
             return Ok(());
         }
-        healthy(&self.config).await
+        healthy(&self.config, &Effort::default()).await
     }
 
     async fn account(&self, good: &Cached) -> Result<Account, BootError> {
@@ -254,8 +251,7 @@ impl<W: Write> Watch<'_, W> {
     }
 
     fn failure(&self, error: BootError) -> Failure {
-        let message = self.reporter.redactor().clean(&error.message);
-        Failure { step: error.step.into(), message, help: error.help }
+        error.failure(self.reporter.redactor())
     }
 
     /// Writes down what the look came to.

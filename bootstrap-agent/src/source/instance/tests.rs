@@ -97,6 +97,7 @@ async fn one_token_is_enough_for_a_boot_of_five_requests() {
         ]
     );
     assert_eq!(metadata.requests(), 5);
+    assert_eq!(metadata.effort().so_far(), (5, 5), "each was tried once");
 }
 
 #[tokio::test]
@@ -116,6 +117,7 @@ async fn a_service_that_is_not_there_yet_is_waited_for() {
     let error = metadata.user_data().await.expect_err("nobody is there");
     assert!(matches!(error, MetadataError::Unreachable { .. }), "{error}");
     assert!(metadata.requests() > 1, "it was tried again");
+    assert_eq!(metadata.effort().so_far(), (1, metadata.requests()));
 }
 
 #[tokio::test]
