@@ -11,6 +11,7 @@ mod boot_hostile;
 mod boot_plan;
 mod boot_race;
 mod boot_signals;
+mod boot_units;
 mod boot_watch;
 mod cloud_init;
 mod cut_off;
