@@ -134,8 +134,9 @@ impl Host {
     /// Looks who answers.
     async fn find(session: HostSession, config: Option<TempDir>) -> Result<(Self, Architecture), Failure> {
         let host = Self { session, agent: String::new(), _config: config };
-        let said =
-            host.script("id -u; uname -m; sudo --non-interactive true 2>&1 || :", Input::Nothing).await?;
+        // What sudo says besides, such as that it cannot resolve the host's name, is no refusal.
+        let look = "id -u; uname -m; said=$(sudo --non-interactive true 2>&1) || echo \"${said:-it failed}\"";
+        let said = host.script(look, Input::Nothing).await?;
         let mut lines = said.lines();
         let (user, machine) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
         let arch = match machine {
