@@ -22,11 +22,13 @@ use sha2::{Digest, Sha256};
 
 use crate::agent::Agent;
 use crate::failure::{Failure, failed};
+use crate::files::{Files, Made, beside};
 use crate::image::{Architecture, BakePlan, recorded};
 use crate::ledger::Ledger;
 use crate::manifest::{Artifact, Manifest, Package, ResourceCounts, SourceRecord, Timing, VERSION};
 use crate::platform::{Kept, Platform, Run, SealReport, Undo};
 use crate::report::{Event, Report};
+use crate::secrets::Secrets;
 use crate::session::{Ended, Input, Session};
 
 /// Where the agent is in every image.
@@ -140,12 +142,13 @@ pub struct BakeError {
 pub async fn bake<P: Platform>(
     platform: &P,
     order: &Order<'_, P::Origin>,
+    secrets: &Secrets,
     mut ledger: Ledger,
     report: &mut dyn Report,
     interrupted: impl Future<Output = ()>,
 ) -> Result<Manifest, BakeError> {
     report.event(&Event::BakeStarted { image: order.image.name.clone(), run: ledger.run().to_owned() });
-    let mut bake = Bake { platform, order, step: None, timings: Vec::new(), way_in: None };
+    let mut bake = Bake { platform, order, secrets, step: None, timings: Vec::new(), way_in: None };
     let result = tokio::select! {
         // What was told before this bake began, while another of the chain was undone, comes first.
         biased;
@@ -208,6 +211,7 @@ pub async fn undo<P: Undo>(platform: &P, mut ledger: Ledger, report: &mut dyn Re
 struct Bake<'a, P: Platform> {
     platform: &'a P,
     order: &'a Order<'a, P::Origin>,
+    secrets: &'a Secrets,
     step: Option<Step>,
     timings: Vec<Timing>,
     /// How somebody connects to the builder, if that is possible.
@@ -230,18 +234,21 @@ impl<P: Platform> Bake<'_, P> {
         self.way_in = session.way_in();
         self.step(Step::Upload, &mut run, async |_| upload(&session, &order.agent, order.image).await)
             .await?;
+        let mut made = Made::starting_from(self.parents()?.as_ref());
         let resources = self
             .step(Step::Apply, &mut run, async |run| {
-                apply(&session, &[AGENT, "apply", "--format=json", BUNDLE], run.report).await
+                let argv = [AGENT, "apply", "--format=json", BUNDLE];
+                apply(&session, &argv, &mut made.hearing(run.report)).await
             })
             .await?;
         self.step(Step::Prove, &mut run, async |_| prove(&session).await).await?;
         self.step(Step::Check, &mut run, async |run| check(&session, order.image, run).await).await?;
-        let sealed = self
+        let gate = self.secrets.gate(&order.image.allow_leaks, &made);
+        let (sealed, files) = self
             .step(Step::Seal, &mut run, async |run| {
-                let (sealed, report) = platform.seal(builder, run).await?;
+                let (sealed, report) = platform.seal(builder, gate, run).await?;
                 let result = no_leaks(&report)?;
-                Ok((sealed, result))
+                Ok(((sealed, report.files.map(|files| made.found(files))), result))
             })
             .await?;
         let kept = self
@@ -249,7 +256,7 @@ impl<P: Platform> Bake<'_, P> {
             .await?;
         // The builder is off from here on.
         self.way_in = None;
-        let mut manifest = self.manifest(run.ledger.run(), &kept, resources);
+        let mut manifest = Manifest { files, ..self.manifest(run.ledger.run(), &kept, resources) };
         let image = kept.image;
         if P::BOOTS {
             let mut way_in = None;
@@ -267,6 +274,13 @@ impl<P: Platform> Bake<'_, P> {
         })
         .await?;
         Ok(manifest)
+    }
+
+    /// Whose the files are of the image that this one starts from, if that is known here.
+    fn parents(&self) -> Result<Option<Files>, Failure> {
+        let Some(parent) = &self.order.image.parent else { return Ok(None) };
+        let path = beside(&Manifest::place(&self.order.output, parent, P::NAME));
+        Files::read(&path).map_err(failed(format!("read `{}`", path.display())))
     }
 
     /// Carries out a step, tells of it, and remembers how long it took.
@@ -319,6 +333,7 @@ impl<P: Platform> Bake<'_, P> {
             amis,
             packages: packages.collect(),
             timings: self.timings.clone(),
+            files: None,
         }
     }
 }
@@ -496,11 +511,16 @@ async fn check(session: &impl Session, image: &BakePlan, run: &mut Run<'_>) -> R
 
 fn no_leaks(report: &SealReport) -> Result<String, Failure> {
     if report.leaks.is_empty() {
-        return Ok(format!("{} paths cleaned, no leak found", report.cleaned));
+        let allowed = match report.allowed.len() {
+            0 => String::new(),
+            count => format!(" but {count} that the image allows"),
+        };
+        let erased: String = report.erased.iter().map(|erased| format!("; {erased}")).collect();
+        return Ok(format!("{} paths cleaned, no leak found{allowed}{erased}", report.cleaned));
     }
     let leaks: String = report.leaks.iter().map(|leak| format!("\n  {leak}")).collect();
     Err(Failure::new(format!("this must not be in an image:{leaks}"))
-        .help("remove it in a recipe, or bring it at boot from Secrets Manager"))
+        .help("remove it in a recipe, or bring it at boot from Secrets Manager; what is no leak is named in `allow_leaks`"))
 }
 
 /// The image as a host of its own: nothing is left to change, and its checks pass there too. An image that is

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use baker::cli::{World, main as run};
+use baker::secrets::Secrets;
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads them")]
 fn main() -> ExitCode {
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         program: std::env::current_exe().ok(),
         ca_bundle: variable("AWS_CA_BUNDLE").map(PathBuf::from),
         proxies: given(&["http_proxy", "https_proxy", "no_proxy"]),
+        secrets: Secrets::among(std::env::vars()),
         git: given(&["HOME", "SSH_AUTH_SOCK"]),
     }))
 }

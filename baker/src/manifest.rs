@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 
 use crate::bake::Step;
 use crate::file::write_whole;
+use crate::files::{Files, beside};
 use crate::image::LocalSource;
 
 /// The version of the format.
@@ -65,6 +66,9 @@ pub struct Manifest {
     pub packages: Vec<Package>,
     /// How long each step took.
     pub timings: Vec<Timing>,
+    /// Whose each file is. It is in a file of its own.
+    #[serde(skip)]
+    pub files: Option<Files>,
 }
 
 /// What an image started from.
@@ -180,6 +184,14 @@ impl Manifest {
         Ok(Some(serde_json::from_slice(&bytes)?))
     }
 
+    /// Where the manifest of an image is, below the folder that images are kept in: an AMI has no folder of its own.
+    pub fn place(output: &Path, image: &str, platform: &str) -> PathBuf {
+        match platform {
+            "local" => output.join(image).join(MANIFEST),
+            platform => output.join(format!("{image}.{platform}.json")),
+        }
+    }
+
     /// Writes the manifest into an image's folder.
     ///
     /// # Errors
@@ -188,11 +200,14 @@ impl Manifest {
         self.write_as(&folder.join(MANIFEST))
     }
 
-    /// Writes the manifest as a file of its own, whole or not at all.
+    /// Writes the manifest as a file of its own, whole or not at all, and whose the files are beside it.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn write_as(&self, path: &Path) -> io::Result<()> {
+        if let Some(files) = &self.files {
+            files.write(&beside(path))?;
+        }
         write_whole(path, self)
     }
 

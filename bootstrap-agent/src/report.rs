@@ -83,7 +83,7 @@ impl<W: Write> Reporter<W> {
 
 fn human(event: &Event) -> Option<String> {
     match event {
-        Event::ResourceStarted { resource, changes } => {
+        Event::ResourceStarted { resource, changes, .. } => {
             let lines: Vec<String> = changes.iter().map(|change| format!("  {change}")).collect();
             Some(format!("{resource}\n{}", lines.join("\n")))
         }

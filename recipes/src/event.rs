@@ -22,6 +22,9 @@ pub enum Event {
         resource: String,
         /// What will be done.
         changes: Vec<Change>,
+        /// The files that this makes, in whole or in part. A directory that is its own with all in it ends with `/`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        makes: Vec<String>,
     },
     /// A program that runs for a resource printed a line.
     Output {

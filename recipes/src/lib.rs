@@ -52,7 +52,7 @@
 //! ```
 
 pub mod ahead;
-mod archive;
+pub mod archive;
 pub mod bundle;
 pub mod change;
 pub mod check;

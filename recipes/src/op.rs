@@ -507,6 +507,22 @@ impl Op {
         }
     }
 
+    /// The files that are of whoever asks for this. A directory that is so with all in it ends with `/`; of a unit they are the links and
+    /// drop-ins that its name leads to.
+    pub fn makes(&self) -> Vec<String> {
+        let whole = |path: &Path| vec![format!("{}/", path.display())];
+        match self {
+            Self::Checkout(checkout) => whole(&checkout.path),
+            Self::Unpack(unpack) => whole(&unpack.path),
+            Self::CreateUser(UserRequest { create_home: true, home, name, .. }) => {
+                whole(home.as_deref().unwrap_or(&Path::new("/home").join(name)))
+            }
+            Self::Unit { name, action: UnitAction::Enable | UnitAction::Mask } => vec![name.clone()],
+            Self::Remove { .. } | Self::SetAttributes { .. } | Self::CreateDirectory { .. } => Vec::new(),
+            other => other.path().map(|path| path.display().to_string()).into_iter().collect(),
+        }
+    }
+
     /// Takes another operation into this one if one transaction can do both; gives it back if not.
     pub fn merge(&mut self, other: Self) -> Option<Self> {
         match (self, other) {

@@ -244,8 +244,9 @@ impl<'a> Run<'a> {
             return self.reboot(first).map(|()| None);
         }
         for (step, ops) in batch.iter().filter(|(_, ops)| !ops.is_empty()) {
-            let changes = ops.iter().map(Change::from).collect();
-            (self.events)(Event::ResourceStarted { resource: step.id.clone(), changes });
+            let (changes, makes) =
+                (ops.iter().map(Change::from).collect(), ops.iter().flat_map(Op::makes).collect());
+            (self.events)(Event::ResourceStarted { resource: step.id.clone(), changes, makes });
         }
         let mut merged: Vec<(&Step, Op)> = Vec::new();
         for (step, ops) in &batch {
@@ -276,8 +277,8 @@ impl<'a> Run<'a> {
             );
             return Err(RunError::planning(step, error));
         }
-        let changes = vec![Change::from(&Op::Reboot)];
-        (self.events)(Event::ResourceStarted { resource: step.id.clone(), changes });
+        let (changes, makes) = (vec![Change::from(&Op::Reboot)], Vec::new());
+        (self.events)(Event::ResourceStarted { resource: step.id.clone(), changes, makes });
         self.machine.remember_reboot(&step.id).map_err(RunError::state)?;
         self.machine.sync().map_err(RunError::state)?;
         // Whoever hears of it has to be done with it before the host goes down.
@@ -370,8 +371,9 @@ impl<'a> Run<'a> {
         if ops.is_empty() {
             return Ok(false);
         }
-        let changes = ops.iter().map(Change::from).collect();
-        (self.events)(Event::ResourceStarted { resource: step.id.clone(), changes });
+        let (changes, makes) =
+            (ops.iter().map(Change::from).collect(), ops.iter().flat_map(Op::makes).collect());
+        (self.events)(Event::ResourceStarted { resource: step.id.clone(), changes, makes });
         for op in ops {
             self.perform(step, op)?;
         }

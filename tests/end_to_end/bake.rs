@@ -68,6 +68,46 @@ fn an_image_has_nothing_of_the_builder_and_nothing_of_this_machine() -> Outcome 
     Ok(())
 }
 
+#[test]
+fn every_file_of_an_image_is_somebodys_or_listed() -> Outcome {
+    let folder = image("web")?;
+    let output = folder.parent().ok_or("no folder")?.display().to_string();
+    let workspace = Workspace::new()?;
+    let shown = workspace.baker(&["show", "web", "--output", &output])?;
+    assert!(
+        shown.code == Some(0) && shown.stdout.contains("recipes: bootstrap-agent, firewall, nginx"),
+        "{shown:?}"
+    );
+    let files = workspace.baker(&["show", "web", "--files", "--output", &output])?;
+    let lines: Vec<(&str, &str)> = files.stdout.lines().filter_map(|line| line.split_once('\t')).collect();
+    for (path, owner) in [
+        ("/usr/sbin/nginx", "package nginx"),
+        ("/usr/local/bin/bootstrap-agent", "baker: the agent"),
+        ("/etc/nginx/nginx.conf", "nginx: template /etc/nginx/nginx.conf"),
+        // Of the image that it extends.
+        ("/etc/ssh/sshd_config", "sshd: template /etc/ssh/sshd_config"),
+        ("/etc/ld.so.cache", "nobody"),
+    ] {
+        assert!(
+            lines.contains(&(path, owner)),
+            "{path}: {:?}",
+            lines.iter().find(|(other, _)| *other == path)
+        );
+    }
+    let disk = Disk::of_image(&folder)?;
+    for (path, _) in &lines {
+        assert!(disk.tree().join(&path[1..]).symlink_metadata().is_ok(), "{path}");
+    }
+    let nobody = workspace.baker(&["show", "web", "--files", "--nobody", "--output", &output])?;
+    println!("{}", nobody.stdout);
+    let count = nobody.stdout.lines().count() - 1;
+    // What ran leaves caches, databases of accounts, and links.
+    assert!(count > 10 && count * 20 < lines.len(), "{count} of {}", lines.len());
+    let missing = workspace.baker(&["show", "none", "--files"])?;
+    assert!(missing.code == Some(1) && missing.stderr.contains("none.ec2.files.json"), "{}", missing.stderr);
+    Ok(())
+}
+
 /// Its package sources are the distribution's own; no source, proxy or name server of this machine is in it.
 /// Returns for how many names it looked.
 fn no_trace_of_this_machine(disk: &Disk) -> Result<usize, Box<dyn std::error::Error>> {

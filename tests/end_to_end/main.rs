@@ -31,6 +31,7 @@ mod language;
 mod library;
 mod on_host;
 mod reboot;
+mod seal;
 mod test_cloud;
 mod vendor;
 

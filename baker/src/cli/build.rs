@@ -195,7 +195,7 @@ impl<P: Platform> Bakes<'_, P> {
         }
         let platform = self.platform.anew();
         let ledger = begin(self.state, image).map_err(|failure| self.fail(image, &failure))?;
-        match bake(&platform, &order, ledger, &mut *report, self.told()).await {
+        match bake(&platform, &order, &self.world.secrets, ledger, &mut *report, self.told()).await {
             Ok(manifest) => {
                 platform.existing(&manifest, &order).await.map_err(|failure| self.fail(image, &failure))
             }

@@ -16,6 +16,7 @@ use crate::failure::{Failure, failed};
 use crate::image::{Architecture, Chain, Lock, Source};
 use crate::manifest::SourceRecord;
 use crate::platform::{Ec2, Local, Platform, Way};
+use crate::secrets::Secrets;
 
 mod apply;
 mod build;
@@ -27,6 +28,7 @@ mod matrix;
 mod plan;
 mod policy;
 mod session_manager;
+mod show;
 mod validate;
 mod vendor;
 
@@ -61,6 +63,7 @@ enum Verb {
     Clean(clean::Clean),
     Facts(facts::Facts),
     Policy(policy::Policy),
+    Show(show::Show),
     Matrix(matrix::Matrix),
     Vendor(vendor::Vendor),
     Docs(docs::Docs),
@@ -83,6 +86,8 @@ pub struct World {
     pub ca_bundle: Option<PathBuf>,
     /// Proxies, for package managers.
     pub proxies: Vec<(String, String)>,
+    /// What must not be in an image: values of the environment, and what they are.
+    pub secrets: Secrets,
     /// What git needs to get at a repository besides proxies: the home, for `.netrc`, and the agent of ssh.
     pub git: Vec<(String, String)>,
 }
@@ -264,6 +269,7 @@ pub fn main(world: &World) -> u8 {
         Verb::Facts(verb) => runtime.block_on(verb.run(world, &state)),
         Verb::Validate(verb) => verb.run(world, &state),
         Verb::Policy(verb) => verb.run(world, &state),
+        Verb::Show(verb) => verb.run(),
         Verb::Matrix(verb) => verb.run(world, &state),
         Verb::SessionManager(verb) => runtime.block_on(verb.run(world)),
         Verb::Plan(verb) => runtime.block_on(verb.run(world, &state)),

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
 use super::ec2::{BuilderSettings, Ec2Builder, PublishSettings};
+use super::leaks::{AllowedLeak, allowed_leaks};
 use super::source::{AmiSource, Source};
 
 /// An image that is older than this is baked again even if nothing was changed: its packages have aged.
@@ -39,6 +40,8 @@ pub struct Definition {
     pub boot: Option<Vec<Wanted>>,
     /// What must be seen on the builder.
     pub checks: Vec<Check>,
+    /// Files that look like leaks and may be in it.
+    pub allow_leaks: Vec<AllowedLeak>,
     /// How old the image may become before it is baked again.
     pub max_age: Duration,
     /// What it is baked on; what the image that it extends says, if it does not.
@@ -84,7 +87,7 @@ struct Variable {
     default: Option<String>,
 }
 
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 12] = [
     "description",
     "extends",
     "source",
@@ -93,6 +96,7 @@ const FIELDS: [&str; 11] = [
     "recipes",
     "boot",
     "checks",
+    "allow_leaks",
     "max_age",
     "test",
     "publish",
@@ -138,6 +142,9 @@ impl Definition {
             recipes: field("recipes").and_then(|node| problems.keep(wanted_list(node))).unwrap_or_default(),
             boot: field("boot").and_then(|node| problems.keep(boot(node))),
             checks: problems.keep(field("checks").map(from_node).transpose()).flatten().unwrap_or_default(),
+            allow_leaks: field("allow_leaks")
+                .and_then(|node| problems.keep(allowed_leaks(node)))
+                .unwrap_or_default(),
             max_age: problems
                 .keep(field("max_age").map(from_node::<Span>).transpose())
                 .flatten()
@@ -356,7 +363,7 @@ max_age: 7d
     fn what_is_not_valid_is_explained() {
         insta::assert_snapshot!(problems_of("recipes: []\n"), @"1:1: an image needs `extends` or `source`; such as `source: { local: { suite: bookworm } }`");
         insta::assert_snapshot!(problems_of(&format!("extends: base\n{SOURCE}")), @"2:9: an image has `extends` or `source`, not both");
-        insta::assert_snapshot!(problems_of(&format!("{SOURCE}recpies: []\n")), @"2:1: unknown field `recpies` in an image definition; did you mean `recipes`? valid are `description`, `extends`, `source`, `variables`, `builder`, `recipes`, `boot`, `checks`, `max_age`, `test` and `publish`");
+        insta::assert_snapshot!(problems_of(&format!("{SOURCE}recpies: []\n")), @"2:1: unknown field `recpies` in an image definition; did you mean `recipes`? valid are `description`, `extends`, `source`, `variables`, `builder`, `recipes`, `boot`, `checks`, `allow_leaks`, `max_age`, `test` and `publish`");
         insta::assert_snapshot!(problems_of("source: { local: { suite: bullseye } }\n"), @"1:27: `bullseye` is not a valid value here; valid are `bookworm` and `trixie`");
         insta::assert_snapshot!(problems_of("source: { docker: x }\n"), @"1:11: unknown field `docker`; valid are `local` and `ec2`");
         insta::assert_snapshot!(problems_of(&format!("{SOURCE}recipes: [ {{ a: {{}}, b: {{}} }} ]\n")), @"2:12: one element is one recipe, `name: { input: value }`; start another with `-`");
@@ -366,6 +373,20 @@ max_age: 7d
         4:13: `ping` is not a valid value here; valid are `service`, `http`, `tcp` and `command`
         ");
         insta::assert_snapshot!(problems_of(&format!("{SOURCE}recipes: [ \"{{{{ verison }}}}\" ]\n")), @"2:16: `verison` is not defined; no name is valid here");
+    }
+
+    #[test]
+    fn a_leak_is_allowed_by_its_path_its_content_and_a_reason() {
+        let digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+        let with = |entry: &str| format!("{SOURCE}allow_leaks:\n  - {entry}\n");
+        let entry = format!("{{ path: /etc/test.key, sha256: {digest}, reason: a key of the test suite }}");
+        let definition = load(&with(&entry), &[]).expect("valid");
+        assert_eq!(definition.allow_leaks[0].path, "/etc/test.key");
+        insta::assert_snapshot!(problems_of(&with("{ path: /etc/test.key }")), @"3:5: the field `sha256` is missing");
+        insta::assert_snapshot!(problems_of(&with(&format!("{{ path: /etc/test.key, sha256: {digest} }}"))), @"3:5: the field `reason` is missing");
+        insta::assert_snapshot!(problems_of(&with(&entry.replace("a key of the test suite", "''"))), @"3:5: why `/etc/test.key` may be there is not said; say it in `reason`");
+        insta::assert_snapshot!(problems_of(&with(&entry.replace(digest, "9F86"))), @"3:5: `9F86` is no SHA-256 in lower-case hexadecimal; what `sha256sum` prints of the file; another content is not allowed");
+        insta::assert_snapshot!(problems_of(&with(&entry.replace("/etc", "etc"))), @"3:5: `etc/test.key` is no path from the root; such as `/etc/app/test.key`");
     }
 
     #[test]

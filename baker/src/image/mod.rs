@@ -2,6 +2,7 @@
 
 mod definition;
 mod ec2;
+mod leaks;
 mod lock;
 mod resolve;
 mod source;
@@ -10,6 +11,7 @@ pub use definition::{Definition, Test};
 pub use ec2::{
     Address, BuilderSettings, Ec2Builder, Ec2Publish, PublishSettings, Ssh, SubnetChoice, Volume, VolumeType,
 };
+pub use leaks::AllowedLeak;
 pub use lock::Lock;
 pub(crate) use resolve::recorded;
 pub use resolve::{BakePlan, Chain, Lookup};

@@ -3,6 +3,7 @@
 mod ec2;
 mod local;
 
+use std::fmt;
 use std::future::Future;
 
 use serde::Deserialize;
@@ -14,6 +15,7 @@ pub use local::{
 
 use crate::bake::Order;
 use crate::failure::Failure;
+use crate::files::Files;
 use crate::image::Source;
 use crate::ledger::{Created, Ledger};
 use crate::manifest::{Artifact, Manifest, SourceRecord};
@@ -57,6 +59,12 @@ pub struct SealReport {
     pub cleaned: usize,
     /// What must not be in an image and is.
     pub leaks: Vec<String>,
+    /// What the image definition allows, and would be one otherwise.
+    pub allowed: Vec<String>,
+    /// What became of the free blocks of the builder's disks; nothing where it has none.
+    pub erased: Vec<String>,
+    /// Whose each file is.
+    pub files: Option<Files>,
 }
 
 /// What `bootstrap-agent seal --format json` prints.
@@ -64,6 +72,26 @@ pub struct SealReport {
 struct SealOutput {
     cleaned: Vec<String>,
     findings: Vec<Finding>,
+    allowed: Vec<Finding>,
+    erased: Vec<Erased>,
+    files: Option<Files>,
+}
+
+#[derive(Deserialize)]
+struct Erased {
+    path: String,
+    free: u64,
+    overwritten: u64,
+    found: Vec<Finding>,
+}
+
+impl fmt::Display for Erased {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MEBIBYTE: u64 = 1024 * 1024;
+        let (overwritten, free) = (self.overwritten.div_ceil(MEBIBYTE), self.free / MEBIBYTE);
+        write!(formatter, "{overwritten} of {free} free MiB of {} overwritten", self.path)?;
+        self.found.iter().try_for_each(|found| write!(formatter, ", {} among them", found.what))
+    }
 }
 
 #[derive(Deserialize)]
@@ -89,7 +117,13 @@ impl SealReport {
             Some(line) => format!("{} in {}:{line}", finding.what, finding.path),
             None => format!("{} in {}", finding.what, finding.path),
         };
-        Ok(Self { cleaned: sealed.cleaned.len(), leaks: sealed.findings.iter().map(leak).collect() })
+        Ok(Self {
+            cleaned: sealed.cleaned.len(),
+            leaks: sealed.findings.iter().map(leak).collect(),
+            allowed: sealed.allowed.iter().map(leak).collect(),
+            erased: sealed.erased.iter().map(ToString::to_string).collect(),
+            files: sealed.files,
+        })
     }
 }
 
@@ -167,10 +201,11 @@ pub trait Platform: Undo + Sized {
     /// How to talk to the builder.
     fn session(&self, builder: &Self::Builder) -> Self::Session;
 
-    /// Stops the builder and cleans it.
+    /// Stops the builder, cleans it and looks for leaks. `gate` is what the agent is told of them.
     fn seal(
         &self,
         builder: Self::Builder,
+        gate: Vec<u8>,
         run: &mut Run<'_>,
     ) -> impl Future<Output = Result<(Self::Sealed, SealReport), Failure>>;
 

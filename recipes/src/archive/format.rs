@@ -28,21 +28,34 @@ pub(super) fn open(mut file: Box<dyn ReadSeek>) -> Result<Format, ArchiveError> 
         return Ok(Format::Zip(file));
     }
     let file = BufReader::new(file);
-    let mut stream: Box<dyn Read> = match magic.as_slice() {
-        [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(file)),
-        b"\xfd7zXZ\0" => {
-            let kibibytes = u32::try_from(MOST_WINDOW / 1024).unwrap_or(u32::MAX);
-            Box::new(XzReader::new_mem_limit(file, true, kibibytes))
-        }
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(Zstd::new(file)?),
-        _ => Box::new(file),
-    };
+    let mut stream: Box<dyn Read> =
+        if is_compressed(&magic) { decompressed(&magic, file)? } else { Box::new(file) };
     // POSIX.1-1988 and GNU put `ustar` there (tar(5)); without it any file would be taken for a tar.
     let header = first(&mut stream, 512)?;
     if header.get(257..262) != Some(b"ustar") {
         return Err(ArchiveError::UnknownFormat);
     }
     Ok(Format::Tar(Bounded::new(Box::new(Cursor::new(header).chain(stream)))))
+}
+
+/// Whether a file that begins so is compressed in a way that [`decompressed`] knows.
+pub fn is_compressed(magic: &[u8]) -> bool {
+    matches!(magic, [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..]) || magic.starts_with(b"\xfd7zXZ\0")
+}
+
+/// What is in a file that is compressed (gzip, xz or zstd), as its first bytes tell.
+///
+/// # Errors
+/// When it is not, or its first frame cannot be read.
+pub fn decompressed<'a>(magic: &[u8], file: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    Ok(match magic {
+        [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(file)),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(Zstd::new(file)?),
+        _ => {
+            let kibibytes = u32::try_from(MOST_WINDOW / 1024).unwrap_or(u32::MAX);
+            Box::new(XzReader::new_mem_limit(file, true, kibibytes))
+        }
+    })
 }
 
 /// The first bytes of a stream, fewer if it has no more.

@@ -12,6 +12,7 @@ mod entry;
 mod format;
 mod walk;
 
+pub use format::{decompressed, is_compressed};
 pub(crate) use walk::{Stop, walk};
 
 /// An archive for which this is not enough is not what somebody meant to unpack: a bomb, or a disk image.

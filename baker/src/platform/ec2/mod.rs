@@ -308,13 +308,19 @@ impl Platform for Ec2 {
         builder.session.clone()
     }
 
-    async fn seal(&self, builder: Builder, _: &mut Run<'_>) -> Result<(Sealed, SealReport), Failure> {
+    async fn seal(
+        &self,
+        builder: Builder,
+        gate: Vec<u8>,
+        _: &mut Run<'_>,
+    ) -> Result<(Sealed, SealReport), Failure> {
         let Builder { running, session, prepared } = builder;
         let packages = packages(&session).await?;
         let mut text = String::new();
         // What is on the disk when it is clean is what the volume has: nothing shuts down in order after this.
-        let argv = ["sh", "-c", "\"$1\" seal --root=/ --format=json; code=$?; sync; exit $code", "sh", AGENT];
-        let ended = session.run(&argv, Input::Nothing, &mut |line| text += line).await;
+        let argv =
+            ["sh", "-c", "\"$1\" seal --root=/ --gate --format=json; code=$?; sync; exit $code", "sh", AGENT];
+        let ended = session.run(&argv, Input::Bytes(gate), &mut |line| text += line).await;
         let report = SealReport::read(&text, &ended.map_err(failed("seal the builder"))?)?;
         match report.leaks.as_slice() {
             [] if prepared.settings.quiesce || !running.stops => freeze(&session).await?,
@@ -448,5 +454,5 @@ impl Prepared {
 
 /// Where the manifest of an image on EC2 is.
 fn place(order: &Order<'_, SourceAmi>) -> PathBuf {
-    order.output.join(format!("{}.ec2.json", order.image.name))
+    Manifest::place(&order.output, &order.image.name, Ec2::NAME)
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixDatagram;
 use tokio::process::Child;
 use tokio::time::timeout;
@@ -239,6 +240,7 @@ fn with_console(mut failure: Failure, console: &Path) -> Failure {
 pub(super) async fn seal(
     tree: &Path,
     group: &ControlGroup,
+    gate: &[u8],
     run: &mut Run<'_>,
 ) -> Result<SealReport, Failure> {
     let what = "seal the builder";
@@ -250,12 +252,18 @@ pub(super) async fn seal(
         .arg(directory)
         .args(["--quiet", "--as-pid2", "--register=no", "--keep-unit", "--private-network", "--console=pipe"])
         .args(["--resolv-conf=off", "--timezone=off", "--link-journal=no", "--machine=seal"])
-        .args(["/usr/local/bin/bootstrap-agent", "seal", "--root=/", "--format=json"])
+        .args(["/usr/local/bin/bootstrap-agent", "seal", "--root=/", "--gate", "--format=json"])
         // The tree's own /tmp is to be seen, not an empty one.
         .env("SYSTEMD_NSPAWN_TMPFS_TMP", "0")
+        .stdin(Stdio::piped())
         .stdout(File::create(&output).map_err(failed(what))?)
         .stderr(Stdio::piped());
-    let ended = command.spawn().map_err(failed(what))?.wait_with_output().await.map_err(failed(what))?;
+    let mut child = command.spawn().map_err(failed(what))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // An agent that does not read all of it says why.
+        let _ = stdin.write_all(gate).await;
+    }
+    let ended = child.wait_with_output().await.map_err(failed(what))?;
     let text = fs::read(&output).map_err(failed(what))?;
     let ended =
         Ended { code: ended.status.code(), error: String::from_utf8_lossy(&ended.stderr).into_owned() };

@@ -177,10 +177,15 @@ impl Platform for Local {
         LocalSession::new(builder.container.leader(), self.proxies.clone())
     }
 
-    async fn seal(&self, builder: Builder, run: &mut Run<'_>) -> Result<(Sealed, SealReport), Failure> {
+    async fn seal(
+        &self,
+        builder: Builder,
+        gate: Vec<u8>,
+        run: &mut Run<'_>,
+    ) -> Result<(Sealed, SealReport), Failure> {
         let Builder { container, group, watch, tree } = builder;
         container.power_off().await?;
-        let report = container::seal(&tree, &group, run).await?;
+        let report = container::seal(&tree, &group, &gate, run).await?;
         Ok((Sealed { tree, group, _watch: watch }, report))
     }
 
