@@ -174,8 +174,7 @@ fn is_ar(magic: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
+    use super::super::planted::{gzip, tar, zip};
     use super::*;
 
     fn texts(bytes: &[u8]) -> Vec<String> {
@@ -188,27 +187,6 @@ mod tests {
         };
         assert_eq!(unpack(Cursor::new(bytes), &mut visit).expect("read"), Ended::Whole);
         texts
-    }
-
-    fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(bytes).expect("in memory");
-        encoder.finish().expect("in memory")
-    }
-
-    fn tar(name: &str, bytes: &[u8]) -> Vec<u8> {
-        let mut builder = tar::Builder::new(Vec::new());
-        let mut header = tar::Header::new_ustar();
-        header.set_size(bytes.len() as u64);
-        builder.append_data(&mut header, name, bytes).expect("in memory");
-        builder.into_inner().expect("in memory")
-    }
-
-    fn zip(name: &str, bytes: &[u8]) -> Vec<u8> {
-        let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
-        writer.start_file(name, zip::write::SimpleFileOptions::default()).expect("in memory");
-        writer.write_all(bytes).expect("in memory");
-        writer.finish().expect("in memory").into_inner()
     }
 
     /// As `ar` writes one.

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use serde::Serialize;
 
 use super::clean::ELSEWHERE;
+use super::packaged::of_rpm;
 
 /// Files and links, from the root, by whose they are.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
@@ -122,15 +122,7 @@ fn packaged(root: &Path) -> HashMap<String, String> {
         );
     }
     if root == Path::new("/") {
-        let asked = Command::new("rpm")
-            .args(["--query", "--all", "--queryformat", "[%{=NAME} %{FILENAMES}\\n]"])
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .output();
-        let text = asked.map(|output| output.stdout).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines = text.lines().filter_map(|line| line.split_once(" /"));
-        packaged.extend(lines.map(|(package, path)| (path.to_owned(), package.to_owned())));
+        packaged.extend(of_rpm("=NAME"));
     }
     packaged
 }

@@ -81,20 +81,24 @@ fn sums(root: &Path) -> HashMap<String, String> {
         }
     }
     if root == Path::new("/") {
-        sums.extend(of_rpm());
+        sums.extend(of_rpm("FILEDIGESTS"));
     }
     sums
 }
 
-/// What rpm knows, where there is one. It is asked on the host itself only: programs of a tree are not run.
-fn of_rpm() -> HashMap<String, String> {
+/// What rpm says of each file, by its path from the root, where there is an rpm: `what` is one of its tags. It is asked on the host itself
+/// only: programs of a tree are not run.
+pub(super) fn of_rpm(what: &str) -> HashMap<String, String> {
     let asked = Command::new("rpm")
-        .args(["--query", "--all", "--queryformat", "[%{FILEDIGESTS} %{FILENAMES}\\n]"])
+        .args(["--query", "--all", "--queryformat", &format!("[%{{{what}}} %{{FILENAMES}}\\n]")])
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output();
     let text = asked.map(|output| output.stdout).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines = text.lines().filter_map(|line| line.split_once(" /"));
-    lines.filter(|(sum, _)| !sum.is_empty()).map(|(sum, name)| (name.to_owned(), sum.to_owned())).collect()
+    lines
+        .filter(|(said, _)| !said.is_empty())
+        .map(|(said, path)| (path.to_owned(), said.to_owned()))
+        .collect()
 }

@@ -38,13 +38,13 @@ fn put(root: &Path, path: &str, bytes: impl AsRef<[u8]>) {
     fs::write(path, bytes).expect("written");
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).expect("in memory");
     encoder.finish().expect("in memory")
 }
 
-fn tar(name: &str, bytes: &[u8]) -> Vec<u8> {
+pub(super) fn tar(name: &str, bytes: &[u8]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
     header.set_size(bytes.len() as u64);
@@ -52,7 +52,7 @@ fn tar(name: &str, bytes: &[u8]) -> Vec<u8> {
     builder.into_inner().expect("in memory")
 }
 
-fn zip(name: &str, bytes: &[u8]) -> Vec<u8> {
+pub(super) fn zip(name: &str, bytes: &[u8]) -> Vec<u8> {
     let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
     writer.start_file(name, zip::write::SimpleFileOptions::default()).expect("in memory");
     writer.write_all(bytes).expect("in memory");
