@@ -2,7 +2,7 @@
 
 use crate::change::Change;
 use crate::op::{Op, PackageRequest};
-use crate::plan::{Plan, is_of_package_manager};
+use crate::plan::{Basis, Plan, is_of_package_manager};
 use crate::system::{Facts, Known, PackageChange};
 
 /// The packages that a plan installs, and where in the plan.
@@ -47,6 +47,10 @@ impl Installations {
                 continue;
             };
             let package = PackageRequest { version: coming.version.clone(), ..place.package.clone() };
+            if let Some(item) = plan.items.get_mut(place.item) {
+                // That it does not come with another is known now.
+                item.basis = item.basis.min(Basis::Derived);
+            }
             if let Some(change) = place.change_of(plan) {
                 *change = Change::from(&Op::InstallPackages { packages: vec![package] });
             }
@@ -121,19 +125,20 @@ mod tests {
         let mut fake = Fake::debian();
         fake.solve_to(&[("b", Some("2")), ("x", Some("3")), ("a", Some("1")), ("y", Some("4"))]);
         let two = "- package: { name: a }\n- file: { path: /etc/f, content: x }\n- package: { name: b, version: '2' }";
-        insta::assert_snapshot!(planned(two, &fake), @"
+        insta::assert_snapshot!(planned(two, &fake), @r"
         example: package a
           + install a 1
-        example: file /etc/f
+        example: file /etc/f (assumed)
           ? create /etc/f (root:root 0644, 1 bytes), unless installing a brings it
               --- /dev/null
               +++ /etc/f
               @@ -0,0 +1 @@
               +x
-              \\ No newline at end of file
-        example: package b
+              \ No newline at end of file
+        example: package b (derived)
           + install b 2 (all packages of this plan with 2 more: x 3, y 4)
         Plan: 2 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 1 derived, 1 assumed.
         ");
         assert_eq!(fake.times_asked(), 1);
     }

@@ -238,14 +238,15 @@ fn what_a_command_prints_is_known_to_what_comes_after_it() {
 fn what_depends_on_a_command_is_unknown_as_long_as_something_comes_before_it() {
     let (example, fake) = registered();
     insta::assert_snapshot!(example.plan(&fake).expect("a plan"), @"
-    example: file /etc/address
+    example: file /etc/address (assumed)
       ? known after apply: whether `hostname --fqdn` then prints the same
-    example: template /etc/lines
+    example: template /etc/lines (assumed)
       ? known after apply: whether `hostname --fqdn` then prints the same
     Plan: 0 to change, 2 known after apply, 2 unchanged.
+    Of these 0 observed, 0 derived, 4 assumed.
     ");
     let resolved = example.resolve(fake.host()).expect("valid");
-    insta::assert_snapshot!(plan(&resolved, &fake, Guards::Run).expect("a plan"), @"
+    insta::assert_snapshot!(plan(&resolved, &fake, Guards::Run).expect("a plan"), @r"
     example: file /etc/address
       + create /etc/address (root:root 0644, 19 bytes)
           --- /dev/null
@@ -253,10 +254,11 @@ fn what_depends_on_a_command_is_unknown_as_long_as_something_comes_before_it() {
           @@ -0,0 +1,2 @@
           +192.0.2.1
           +192.0.2.2
-          \\ No newline at end of file
-    example: template /etc/lines
+          \ No newline at end of file
+    example: template /etc/lines (assumed)
       ? known after apply: whether `hostname --fqdn` then prints the same
     Plan: 1 to change, 1 known after apply, 2 unchanged.
+    Of these 3 observed, 0 derived, 1 assumed.
     ");
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Each resource is planned against the facts as the operations before it will leave them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
@@ -30,6 +31,44 @@ pub struct PlanItem {
     pub resource: String,
     /// What would be done; nothing if it is true already.
     pub changes: Vec<Change>,
+    /// How that is known.
+    pub basis: Basis,
+    /// Of a handler, the resources that notify it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notified_by: Vec<String>,
+}
+
+/// How it is known what would be done for a resource, the surest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// What it is about was read on the host, and compared.
+    Observed,
+    /// It follows from what earlier operations of the plan will have made.
+    Derived,
+    /// It rests on what only happens when the plan is applied: what a command does, what a package brings.
+    Assumed,
+}
+
+impl fmt::Display for Basis {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Observed => "observed",
+            Self::Derived => "derived",
+            Self::Assumed => "assumed",
+        })
+    }
+}
+
+/// How many things of a plan are known in each way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bases {
+    /// Read on the host.
+    pub observed: usize,
+    /// Following from earlier operations.
+    pub derived: usize,
+    /// Not known before the plan is applied.
+    pub assumed: usize,
 }
 
 /// Whether a plan runs the `unless` and `onlyif` of commands.
@@ -88,48 +127,78 @@ fn planned(
 ) -> Result<(Plan, Installations), RunError> {
     let mut plan = Plan::default();
     let mut simulated = Simulated::over(facts, guards);
-    let mut notified: Vec<&str> = pending.iter().map(String::as_str).collect();
+    // Handlers with the items that notify them; those of an earlier run have none.
+    let mut notified: BTreeMap<&str, Vec<usize>> =
+        pending.iter().map(|handler| (handler.as_str(), Vec::new())).collect();
     let mut installations = Installations::default();
     for recipe in &resolved.recipes {
         for step in &recipe.resources {
-            let (ops, changes) = foresee(step, &mut simulated, secrets)?;
+            let Foreseen { ops, changes, basis } = foresee(step, &mut simulated, secrets)?;
             installations.note(plan.items.len(), &ops);
             if !changes.is_empty() {
-                notified.extend(step.notify.iter().map(String::as_str));
-            }
-            plan.items.push(PlanItem { resource: step.id.clone(), changes });
-        }
-        for (id, step) in &recipe.handlers {
-            if notified.contains(&id.as_str()) {
-                let (_, changes) = foresee(step, &mut simulated, secrets)?;
-                if !changes.is_empty() {
-                    plan.items.push(PlanItem { resource: step.id.clone(), changes });
+                for handler in &step.notify {
+                    notified.entry(handler).or_default().push(plan.items.len());
                 }
             }
+            let notified_by = Vec::new();
+            plan.items.push(PlanItem { resource: step.id.clone(), changes, basis, notified_by });
+        }
+        for (id, step) in &recipe.handlers {
+            let Some(by) = notified.get(id.as_str()) else { continue };
+            let Foreseen { changes, .. } = foresee(step, &mut simulated, secrets)?;
+            if changes.is_empty() {
+                continue;
+            }
+            // It runs for certain if one of those that notify it does.
+            let notifying = by.iter().filter_map(|index| plan.items.get(*index));
+            let basis = match notifying.clone().map(|item| item.basis.max(Basis::Derived)).min() {
+                Some(basis) if !pending.contains(id) => basis,
+                // An earlier run left it to be done.
+                _ => Basis::Observed,
+            };
+            let notified_by = notifying.map(|item| item.resource.clone()).collect();
+            plan.items.push(PlanItem { resource: step.id.clone(), changes, basis, notified_by });
         }
     }
     Ok((plan, installations))
 }
 
-/// What would be done, as far as it is known, and how it is shown.
+/// What would be done for a resource.
+struct Foreseen {
+    /// As operations, as far as they are known.
+    ops: Vec<Op>,
+    /// As it is shown.
+    changes: Vec<Change>,
+    basis: Basis,
+}
+
 fn foresee(
     step: &Step,
     simulated: &mut Simulated<'_>,
     secrets: Option<&Fingerprint<'_>>,
-) -> Result<(Vec<Op>, Vec<Change>), RunError> {
+) -> Result<Foreseen, RunError> {
     let shown = |op: &Op| match secrets {
         Some(secrets) => Change::from(op).with_fingerprints(op, secrets),
         None => Change::from(op),
     };
+    simulated.read_anew();
     let why = match step.resource.plan(simulated) {
         Ok(ops) => {
+            let runs = ops.iter().any(|op| matches!(op, Op::Run(_)));
+            let basis = match simulated.read() {
+                Some(basis) => basis,
+                // A command that nothing is asked for runs every time, and nobody knows what for.
+                None if runs => Basis::Assumed,
+                None => Basis::Observed,
+            };
             ops.iter().for_each(|op| simulated.foresee(op));
             let changes = ops.iter().map(shown).collect();
-            return Ok((ops, changes));
+            return Ok(Foreseen { ops, changes, basis });
         }
         Err(PlanError::Unknown(why)) => why,
         Err(error) => return Err(RunError::planning(step, error)),
     };
+    let basis = Basis::Assumed;
     // What would be done if what is absent stayed absent is the best that can be shown.
     let certain = simulated.pretend_certain();
     let planned = step.resource.plan(simulated);
@@ -138,11 +207,11 @@ fn foresee(
         Ok(ops) if !ops.is_empty() => {
             ops.iter().for_each(|op| simulated.foresee(op));
             let changes = ops.iter().map(|op| shown(op).unless(&why)).collect();
-            Ok((ops, changes))
+            Ok(Foreseen { ops, changes, basis })
         }
         _ => {
             simulated.foresee_unknown(&format!("`{}`", step.id));
-            Ok((Vec::new(), vec![Change::unknown(&why)]))
+            Ok(Foreseen { ops: Vec::new(), changes: vec![Change::unknown(&why)], basis })
         }
     }
 }
@@ -162,13 +231,30 @@ impl Plan {
         let unknown = self.items.iter().filter(unknown).count();
         (self.items.len() - unchanged - unknown, unknown, unchanged)
     }
+
+    /// How many resources are known in which way, those that are true already among them.
+    pub fn bases(&self) -> Bases {
+        let count = |basis| self.items.iter().filter(|item| item.basis == basis).count();
+        Bases {
+            observed: count(Basis::Observed),
+            derived: count(Basis::Derived),
+            assumed: count(Basis::Assumed),
+        }
+    }
 }
 
 /// The plan as people read it: like a diff, with a last line that counts.
 impl fmt::Display for Plan {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for item in self.items.iter().filter(|item| !item.changes.is_empty()) {
-            writeln!(formatter, "{}", item.resource)?;
+            write!(formatter, "{}", item.resource)?;
+            if item.basis != Basis::Observed {
+                write!(formatter, " ({})", item.basis)?;
+            }
+            if !item.notified_by.is_empty() {
+                write!(formatter, ", notified by {}", item.notified_by.join(", "))?;
+            }
+            writeln!(formatter)?;
             for change in &item.changes {
                 writeln!(formatter, "  {change}")?;
                 for line in change.diff.iter().flat_map(|diff| diff.lines()) {
@@ -181,7 +267,12 @@ impl fmt::Display for Plan {
         if unknown > 0 {
             write!(formatter, ", {unknown} known after apply")?;
         }
-        write!(formatter, ", {unchanged} unchanged.")
+        write!(formatter, ", {unchanged} unchanged.")?;
+        let Bases { observed, derived, assumed } = self.bases();
+        if derived + assumed > 0 {
+            write!(formatter, "\nOf these {observed} observed, {derived} derived, {assumed} assumed.")?;
+        }
+        Ok(())
     }
 }
 
@@ -269,29 +360,30 @@ handlers:
         insta::assert_snapshot!(example.plan(&fake).expect("a plan"), @"
         example: package nginx
           + install nginx
-        example: group app
+        example: group app (assumed)
           ? create the group app, unless installing nginx brings it
-        example: directory /srv/app
+        example: directory /srv/app (assumed)
           ? create the directory /srv/app (root:app 0755), unless installing nginx brings it
-        example: file /srv/app/a
+        example: file /srv/app/a (assumed)
           ? create /srv/app/a (root:app 0644, 2 bytes), unless installing nginx brings it
               --- /dev/null
               +++ /srv/app/a
               @@ -0,0 +1 @@
               +x
-        example: line /srv/app/b: y
+        example: line /srv/app/b: y (assumed)
           ? create /srv/app/b (root:root 0644, 2 bytes), unless installing nginx brings it
               --- /dev/null
               +++ /srv/app/b
               @@ -0,0 +1 @@
               +y
-        example: line /etc/nginx/nginx.conf: y
+        example: line /etc/nginx/nginx.conf: y (assumed)
           ? known after apply: whether installing nginx brings it
-        example: service nginx.service
+        example: service nginx.service (assumed)
           ? known after apply: whether `example: line /etc/nginx/nginx.conf: y` makes it
-        example: handler tell
+        example: handler tell (assumed), notified by example: file /srv/app/a
           > run tell
         Plan: 2 to change, 6 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 7 assumed.
         ");
     }
 
@@ -311,6 +403,50 @@ handlers:
         );
         let resolved = example.resolve(fake.host()).expect("valid");
         assert_eq!(plan(&resolved, &fake, Guards::Run).expect("a plan").counts(), (1, 1, 0));
+    }
+
+    #[test]
+    fn each_item_tells_how_it_is_known() {
+        let mut fake = Fake::debian();
+        fake.file("/etc/there", "x");
+        let example = Example::recipe(
+            "
+resources:
+  - file: { path: /etc/there, content: x }
+  - directory: { path: /srv/app }
+  - file: { path: /srv/app/a, content: x }
+    notify: certain
+  - symlink: { path: /srv/app/b, target: a }
+  - command: { argv: [date] }
+    notify: [certain, doubtful]
+  - file: { path: /srv/app/c, content: x }
+handlers:
+  certain: { command: { argv: [tell] } }
+  doubtful: { command: { argv: [tell, it] } }
+  pending: { command: { argv: [tell, at, last] } }
+",
+        );
+        let resolved = example.resolve(fake.host()).expect("valid");
+        let pending = resolved.recipes[0].handlers.iter().map(|(id, _)| id.clone());
+        let pending: Vec<String> = pending.filter(|id| id.ends_with("pending")).collect();
+        let plan = plan_with_pending(&resolved, &fake, Guards::Run, &pending).expect("a plan");
+        let known: Vec<String> = plan
+            .items
+            .iter()
+            .map(|item| format!("{}: {}, {:?}", item.resource, item.basis, item.notified_by))
+            .collect();
+        insta::assert_snapshot!(known.join("\n"), @r#"
+        example: file /etc/there: observed, []
+        example: directory /srv/app: observed, []
+        example: file /srv/app/a: derived, []
+        example: symlink /srv/app/b: derived, []
+        example: command date: assumed, []
+        example: file /srv/app/c: assumed, []
+        example: handler certain: derived, ["example: file /srv/app/a", "example: command date"]
+        example: handler doubtful: assumed, ["example: command date"]
+        example: handler pending: observed, []
+        "#);
+        assert_eq!(plan.bases(), Bases { observed: 3, derived: 3, assumed: 3 });
     }
 
     #[test]

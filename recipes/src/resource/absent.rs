@@ -163,10 +163,11 @@ mod tests {
         insta::assert_snapshot!(example.plan(&fake).expect("a plan"), @"
         example: package p
           + install p
-        example: absent /srv/a/*.log
+        example: absent /srv/a/*.log (assumed)
           ? remove /srv/a/1.log, unless installing p brings it
           ? remove /srv/a/etc.log, unless installing p brings it
         Plan: 1 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 1 assumed.
         ");
     }
 

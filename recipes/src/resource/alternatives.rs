@@ -216,9 +216,10 @@ mod tests {
         insta::assert_snapshot!(example.plan(&Fake::debian()).expect("a plan"), @"
         example: package vim
           + install vim
-        example: alternatives editor
+        example: alternatives editor (assumed)
           ? known after apply: whether installing vim brings it
         Plan: 1 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 1 assumed.
         ");
     }
 

@@ -379,11 +379,11 @@ mod tests {
               \ No newline at end of file
         example: command fetch
           > run fetch
-        example: archive /opt/app
+        example: archive /opt/app (assumed)
           ? known after apply: whether `fetch` makes it
-        example: line /opt/app/etc/app.conf: b=2
+        example: line /opt/app/etc/app.conf: b=2 (assumed)
           ? known after apply: whether `example: archive /opt/app` makes it
-        example: file /etc/after
+        example: file /etc/after (assumed)
           ? create /etc/after (root:root 0644, 1 bytes), unless `example: line /opt/app/etc/app.conf: b=2` makes it
               --- /dev/null
               +++ /etc/after
@@ -391,6 +391,7 @@ mod tests {
               +a
               \ No newline at end of file
         Plan: 2 to change, 3 known after apply, 0 unchanged.
+        Of these 2 observed, 0 derived, 3 assumed.
         ");
         let from_recipe = Example::resources(&format!(
             "
@@ -409,9 +410,10 @@ mod tests {
               + bin/other
               + etc
               + etc/app.conf
-        example: line /opt/app/etc/other.conf: b=2
+        example: line /opt/app/etc/other.conf: b=2 (assumed)
           ? known after apply: whether unpacking app.tgz brings it
         Plan: 1 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 1 assumed.
         ");
         let (result, _) = example.run(&mut fake, Files::Together);
         // The line changes what the archive has: the next run puts it back, so it has to be excluded.

@@ -354,9 +354,10 @@ mod tests {
         insta::assert_snapshot!(example.plan(&Fake::debian()).expect("a plan"), @"
         example: package app
           + install app
-        example: authorized_key app: ssh-ed25519 .../QgTHik0P0pV
+        example: authorized_key app: ssh-ed25519 .../QgTHik0P0pV (assumed)
           ? known after apply: whether installing app brings it
         Plan: 1 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 1 assumed.
         ");
     }
 

@@ -260,9 +260,10 @@ mod tests {
         insta::assert_snapshot!(example.plan(&fake).expect("a plan"), @"
         example: package a
           + install a
-        example: block /etc/a: x
+        example: block /etc/a: x (assumed)
           ? known after apply: whether installing a brings it
         Plan: 1 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 1 assumed.
         ");
     }
 

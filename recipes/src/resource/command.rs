@@ -90,9 +90,10 @@ mod tests {
         fake.let_succeed(&["test", "-e", "/x"]);
         let example = Example::resources("- command: { argv: make, unless: test -e /x }");
         insta::assert_snapshot!(example.plan(&fake).expect("a plan"), @"
-        example: command make
+        example: command make (assumed)
           ? known after apply: whether `test -e /x` succeeds
         Plan: 0 to change, 1 known after apply, 0 unchanged.
+        Of these 0 observed, 0 derived, 1 assumed.
         ");
         example.converge(&mut fake).expect("it converges");
         Example::resources("- command: { argv: make, onlyif: [test, -e, /y] }")

@@ -233,9 +233,10 @@ mod tests {
         insta::assert_snapshot!(example.plan(&debian()).expect("a plan"), @"
         example: package app
           + install app
-        example: cron /etc/cron.d/job
+        example: cron /etc/cron.d/job (assumed)
           ? known after apply: whether installing app brings it
         Plan: 1 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 1 assumed.
         ");
     }
 

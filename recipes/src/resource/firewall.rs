@@ -452,9 +452,10 @@ mod tests {
         insta::assert_snapshot!(plan.plan(&Fake::debian()).expect("a plan"), @"
         example: package nftables
           + install nftables
-        example: firewall inet filter
+        example: firewall inet filter (assumed)
           ? known after apply: whether installing nftables brings it
         Plan: 1 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 1 assumed.
         ");
     }
 

@@ -223,9 +223,10 @@ mod tests {
         insta::assert_snapshot!(Example::resources(&recipe).plan(&fake).expect("a plan"), @"
         example: package git
           + install git
-        example: git /srv/site
+        example: git /srv/site (assumed)
           ? known after apply: whether installing git brings it
         Plan: 1 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 1 assumed.
         ");
     }
 
@@ -244,11 +245,12 @@ mod tests {
         insta::assert_snapshot!(Example::resources(&recipe).plan(&fake).expect("a plan"), @"
         example: git /srv/site
           ~ check out https://a.b/c at 3c5d2b8ef1a7 in /srv/site (root:root) in the place of what is there
-        example: line /srv/site/kept: y
+        example: line /srv/site/kept: y (assumed)
           ? known after apply: whether the checkout `/srv/site` has it
-        example: file /srv/site/new
+        example: file /srv/site/new (assumed)
           ? known after apply: whether the checkout `/srv/site` has it
         Plan: 1 to change, 2 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 2 assumed.
         ");
         assert!(fake.is_unchanged("/srv/site".as_ref(), "root").is_ok());
     }

@@ -217,7 +217,7 @@ mod tests {
         insta::assert_snapshot!(example.plan(&Fake::debian()).expect("a plan"), @"
         example: package app
           + install app
-        example: journald /etc/systemd/journald.conf.d/a.conf
+        example: journald /etc/systemd/journald.conf.d/a.conf (assumed)
           ? create the directory /etc/systemd (root:root 0755), unless installing app brings it
           ? create the directory /etc/systemd/journald.conf.d (root:root 0755), unless installing app brings it
           ? create /etc/systemd/journald.conf.d/a.conf (root:root 0644, 19 bytes), unless installing app brings it
@@ -227,6 +227,7 @@ mod tests {
               +[Journal]
               +Seal=yes
         Plan: 1 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 1 assumed.
         ");
     }
 

@@ -172,9 +172,10 @@ mod tests {
         insta::assert_snapshot!(brought.plan(&fake).expect("a plan"), @"
         example: package p
           + install p
-        example: json /etc/new: b
+        example: json /etc/new: b (assumed)
           ? known after apply: whether installing p brings it
         Plan: 1 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 1 assumed.
         ");
         Example::resources("- json: { path: /etc/new, key: b, state: absent }").settles(&mut fake);
         Example::resources("- json: { path: /etc/new, key: b, value: 1, create: true }").settles(&mut fake);

@@ -277,7 +277,7 @@ mod tests {
         insta::assert_snapshot!(example.plan(&with_modules(Fake::debian())).expect("a plan"), @"
         example: package x
           + install x
-        example: kernel_module wireguard
+        example: kernel_module wireguard (assumed)
           ? create /etc/modules-load.d/wireguard.conf (root:root 0644, 10 bytes), unless installing x brings it
               --- /dev/null
               +++ /etc/modules-load.d/wireguard.conf
@@ -285,6 +285,7 @@ mod tests {
               +wireguard
           ? run modprobe -- wireguard, unless installing x brings it
         Plan: 1 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 1 assumed.
         ");
     }
 

@@ -281,9 +281,10 @@ mod tests {
         insta::assert_snapshot!(Example::resources(both).plan(&Fake::debian()).expect("a plan"), @"
         example: package grub-pc
           + install grub-pc
-        example: kernel_parameter a
+        example: kernel_parameter a (assumed)
           ? known after apply: whether installing grub-pc brings it
         Plan: 1 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 1 assumed.
         ");
     }
 

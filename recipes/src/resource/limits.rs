@@ -211,7 +211,7 @@ mod tests {
         insta::assert_snapshot!(example.plan(&Fake::debian()).expect("a plan"), @"
         example: package app
           + install app
-        example: limits /etc/security/limits.d/app.conf
+        example: limits /etc/security/limits.d/app.conf (assumed)
           ? create the directory /etc/security (root:root 0755), unless installing app brings it
           ? create the directory /etc/security/limits.d (root:root 0755), unless installing app brings it
           ? create /etc/security/limits.d/app.conf (root:root 0644, 14 bytes), unless installing app brings it
@@ -220,6 +220,7 @@ mod tests {
               @@ -0,0 +1 @@
               +a soft core 0
         Plan: 1 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 1 assumed.
         ");
     }
 

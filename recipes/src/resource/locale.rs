@@ -263,9 +263,10 @@ mod tests {
         insta::assert_snapshot!(example.plan(&Fake::debian()).expect("a plan"), @"
         example: package locales
           + install locales
-        example: locale C.UTF-8
+        example: locale C.UTF-8 (assumed)
           ? known after apply: whether installing locales brings it
         Plan: 1 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 1 assumed.
         ");
     }
 

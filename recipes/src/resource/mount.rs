@@ -274,7 +274,7 @@ mod tests {
         insta::assert_snapshot!(example.plan(&Fake::debian()).expect("a plan"), @"
         example: package x
           + install x
-        example: mount /tmp
+        example: mount /tmp (assumed)
           ? create /etc/fstab (root:root 0644, 30 bytes), unless installing x brings it
               --- /dev/null
               +++ /etc/fstab
@@ -282,6 +282,7 @@ mod tests {
               +tmpfs /tmp tmpfs defaults 0 0
           ? start tmp.mount, unless installing x brings it
         Plan: 1 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 1 assumed.
         ");
     }
 

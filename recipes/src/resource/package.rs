@@ -287,11 +287,12 @@ mod tests {
         insta::assert_snapshot!(example.settles(&mut fake), @"
         example: download /srv/agent.deb
           + create /srv/agent.deb by https://a.b/c (root:root 0644, sha256 aecee5c9ffb3c22c...)
-        example: package agent
+        example: package agent (assumed)
           ? known after apply: whether what is put at `/srv/agent.deb` has it
-        example: package jq
+        example: package jq (assumed)
           + install jq
         Plan: 2 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 2 assumed.
         ");
         let installed = |op: &Op| matches!(op, Op::InstallPackages { packages } if packages.len() == 2);
         assert!(fake.performed.iter().any(installed), "they are one transaction");

@@ -157,11 +157,12 @@ mod tests {
         insta::assert_snapshot!(Example::resources(dependency).plan(&fake).expect("a plan"), @"
         example: package a
           + install a
-        example: package_hold a
+        example: package_hold a (derived)
           ~ hold a
-        example: package_hold brought
+        example: package_hold brought (assumed)
           ? known after apply: whether installing a brings it
         Plan: 2 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 1 derived, 1 assumed.
         ");
     }
 

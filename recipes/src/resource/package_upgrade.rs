@@ -100,9 +100,10 @@ mod tests {
     fn a_dry_run_cannot_know() {
         let example = Example::resources("- package_upgrade: {}");
         insta::assert_snapshot!(example.plan(&builder()).expect("a plan"), @"
-        example: package_upgrade all
+        example: package_upgrade all (assumed)
           ? known after apply: whether the repositories have newer packages
         Plan: 0 to change, 1 known after apply, 0 unchanged.
+        Of these 0 observed, 0 derived, 1 assumed.
         ");
     }
 

@@ -239,9 +239,10 @@ mod tests {
         insta::assert_snapshot!(package.plan(&fake).expect("a plan"), @"
         example: package libpam-b
           + install libpam-b
-        example: pam_profile b
+        example: pam_profile b (assumed)
           ? known after apply: whether installing libpam-b brings it
         Plan: 1 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 1 assumed.
         ");
         fake.file("/etc/pam.d/common-auth", &FILE.replace("# end", "auth optional pam_c.so\n# end"));
         insta::assert_snapshot!(profile("names: [a]").fails(&mut fake), @"example: pam_profile a: pam-auth-update does not change `/etc/pam.d/common-auth`: it has other lines between its own; put lines of your own above or below them, or make a profile of them");

@@ -300,9 +300,10 @@ PASS_MAX_DAYS 5
         insta::assert_snapshot!(Example::resources(brought).plan(&fake).expect("a plan"), @"
         example: package libpam-pwquality
           + install libpam-pwquality
-        example: password_policy /etc/security/pwquality.conf
+        example: password_policy /etc/security/pwquality.conf (assumed)
           ? known after apply: whether installing libpam-pwquality brings it
         Plan: 1 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 1 assumed.
         ");
     }
 

@@ -198,9 +198,10 @@ mod tests {
           + install p
         example: permissions /srv/app/run
           ~ /srv/app/run: root:root 0644 -> root:root 0755
-        example: permissions /srv/app/r*
+        example: permissions /srv/app/r* (assumed)
           ? /srv/app/run: root:root 0755 -> root:app 0755, unless installing p brings it
         Plan: 2 to change, 1 known after apply, 0 unchanged.
+        Of these 2 observed, 0 derived, 1 assumed.
         ");
     }
 

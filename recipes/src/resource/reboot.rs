@@ -106,24 +106,25 @@ mod tests {
             let mut fake = asking();
             let example = Example::resources(RECIPE);
             insta::allow_duplicates! {
-                insta::assert_snapshot!(example.plan(&fake).expect("a plan"), @"
+                insta::assert_snapshot!(example.plan(&fake).expect("a plan"), @r"
                 example: file /etc/before
                   + create /etc/before (root:root 0644, 1 bytes)
                       --- /dev/null
                       +++ /etc/before
                       @@ -0,0 +1 @@
                       +x
-                      \\ No newline at end of file
+                      \ No newline at end of file
                 example: reboot if /run/reboot-required exists
                   > reboot the host, and go on after that
-                example: file /etc/after
+                example: file /etc/after (assumed)
                   ? create /etc/after (root:root 0644, 1 bytes), unless the boot brings it
                       --- /dev/null
                       +++ /etc/after
                       @@ -0,0 +1 @@
                       +x
-                      \\ No newline at end of file
+                      \ No newline at end of file
                 Plan: 2 to change, 1 known after apply, 0 unchanged.
+                Of these 2 observed, 0 derived, 1 assumed.
                 ");
             }
             let (result, events) = example.run(&mut fake, files);

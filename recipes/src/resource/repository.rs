@@ -430,9 +430,10 @@ mod tests {
         insta::assert_snapshot!(after.plan(&Fake::debian()).expect("a plan"), @"
         example: package keyring
           + install keyring
-        example: repository a
+        example: repository a (assumed)
           ? known after apply: whether installing keyring brings it
         Plan: 1 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 1 assumed.
         ");
     }
 

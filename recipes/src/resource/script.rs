@@ -196,9 +196,10 @@ mod tests {
         };
         let example = secret("content: \"#!/bin/sh\\n{{ secrets.password }}\"");
         insta::assert_snapshot!(example.plan(&fake).expect("a plan"), @"
-        example: script (secret)
+        example: script (secret) (assumed)
           > run script (secret) (/bin/sh, secret, 17 bytes)
         Plan: 1 to change, 0 unchanged.
+        Of these 0 observed, 0 derived, 1 assumed.
         ");
         example.converge(&mut fake).expect("it converges");
         secret("template: a.tera").converge(&mut fake).expect("it converges");

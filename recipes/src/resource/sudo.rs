@@ -199,9 +199,10 @@ mod tests {
         insta::assert_snapshot!(plan.plan(&Fake::debian()).expect("a plan"), @"
         example: package sudo
           + install sudo
-        example: sudo /etc/sudoers.d/ops
+        example: sudo /etc/sudoers.d/ops (assumed)
           ? known after apply: whether installing sudo brings it
         Plan: 1 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 1 assumed.
         ");
     }
 

@@ -401,9 +401,9 @@ mod tests {
         insta::assert_snapshot!(swap("path: /none/a, size: 1M").fails(&mut fake), @"example: swap /none/a: the directory `/none` does not exist; put a `directory: { path: /none }` before it");
         let unknown = Example::resources("- command: { argv: [x] }\n- swap: { path: /swapfile, size: 1M }");
         insta::assert_snapshot!(unknown.plan(&fake).expect("a plan"), @"
-        example: command x
+        example: command x (assumed)
           > run x
-        example: swap /swapfile
+        example: swap /swapfile (assumed)
           ? create /swapfile (root:root 0600, 0 bytes), unless `x` makes it
           ? run fallocate --length 1048576 /swapfile, unless `x` makes it
           ? run mkswap /swapfile, unless `x` makes it
@@ -414,6 +414,7 @@ mod tests {
               +/swapfile none swap sw 0 0
           ? start swapfile.swap, unless `x` makes it
         Plan: 1 to change, 1 known after apply, 0 unchanged.
+        Of these 0 observed, 0 derived, 2 assumed.
         ");
     }
 

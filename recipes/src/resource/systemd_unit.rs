@@ -238,7 +238,7 @@ mod tests {
         insta::assert_snapshot!(plan, @"
         example: package app
           + install app
-        example: systemd_unit /etc/systemd/system/app.service.d/a.conf
+        example: systemd_unit /etc/systemd/system/app.service.d/a.conf (assumed)
           ? create the directory /etc/systemd (root:root 0755), unless installing app brings it
           ? create the directory /etc/systemd/system (root:root 0755), unless installing app brings it
           ? create the directory /etc/systemd/system/app.service.d (root:root 0755), unless installing app brings it
@@ -249,6 +249,7 @@ mod tests {
               +[Service]
               +Nice=5
         Plan: 1 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 1 assumed.
         ");
     }
 

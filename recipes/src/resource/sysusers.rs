@@ -298,7 +298,7 @@ mod tests {
         insta::assert_snapshot!(example.plan(&debian()).expect("a plan"), @"
         example: package app
           + install app
-        example: sysusers /etc/sysusers.d/app.conf
+        example: sysusers /etc/sysusers.d/app.conf (assumed)
           ? create /etc/sysusers.d/app.conf (root:root 0644, 14 bytes), unless installing app brings it
               --- /dev/null
               +++ /etc/sysusers.d/app.conf
@@ -307,6 +307,7 @@ mod tests {
           ? create the group app, unless installing app brings it
           ? create the user app (group app, home /, shell /usr/sbin/nologin), unless installing app brings it
         Plan: 1 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 1 assumed.
         ");
     }
 

@@ -239,9 +239,10 @@ mod tests {
         insta::assert_snapshot!(example.settles(&mut fake), @"
         example: package tzdata
           + install tzdata
-        example: timezone UTC
+        example: timezone UTC (assumed)
           ? known after apply: whether installing tzdata brings it
         Plan: 1 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 1 assumed.
         ");
     }
 

@@ -285,9 +285,10 @@ mod tests {
         insta::assert_snapshot!(example.plan(&Fake::debian()).expect("a plan"), @"
         example: package app
           + install app
-        example: tmpfiles /etc/tmpfiles.d/app.conf
+        example: tmpfiles /etc/tmpfiles.d/app.conf (assumed)
           ? known after apply: whether installing app brings it
         Plan: 1 to change, 1 known after apply, 0 unchanged.
+        Of these 1 observed, 0 derived, 1 assumed.
         ");
     }
 

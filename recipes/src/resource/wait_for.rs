@@ -189,11 +189,12 @@ mod tests {
         insta::assert_snapshot!(example.plan(&fake).expect("a plan"), @"
         example: service app.service
           > start app.service
-        example: wait_for localhost:80 accepts connections
+        example: wait_for localhost:80 accepts connections (assumed)
           ? known after apply: whether localhost:80 accepts connections
-        example: wait_for /run/app.sock exists
+        example: wait_for /run/app.sock exists (assumed)
           ? wait until /run/app.sock exists, at most 30s, unless `example: wait_for localhost:80 accepts connections` makes it
         Plan: 1 to change, 2 known after apply, 1 unchanged.
+        Of these 1 observed, 1 derived, 2 assumed.
         ");
     }
 

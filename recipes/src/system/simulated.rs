@@ -3,6 +3,7 @@
 //! What operations do for certain is laid over what is true now. What they may do besides (the files of
 //! a package, whatever a command makes) is not guessed: from then on what is absent is unknown.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use super::condition::Condition;
 use super::units::enable_links;
 use super::{Attributes, Entry, EntryKind, Facts, Group, Host, Known, PackageManager, Reading, User, Why};
 use crate::op::{Checkout, Content, Op, UnitAction, UserRequest};
-use crate::plan::Guards;
+use crate::plan::{Basis, Guards};
 
 mod facts;
 
@@ -44,6 +45,8 @@ pub struct Simulated<'a> {
     guards: Guards,
     /// Whether anything was foreseen at all.
     changed: bool,
+    /// What was read since [`Self::read_anew`]; the weakest that it rests on.
+    read: Cell<Option<Basis>>,
 }
 
 #[derive(Clone)]
@@ -92,7 +95,29 @@ impl<'a> Simulated<'a> {
             pretends: false,
             guards: Guards::Skip,
             changed: false,
+            read: Cell::new(None),
         }
+    }
+
+    /// Forgets what was read so far.
+    pub(crate) fn read_anew(&self) {
+        self.read.set(None);
+    }
+
+    /// What the facts rest on that were read since [`Self::read_anew`]; none if none was.
+    pub(crate) fn read(&self) -> Option<Basis> {
+        self.read.get()
+    }
+
+    /// Notes what a fact rests on that is being read.
+    fn rests_on(&self, basis: Basis) {
+        self.read.set(self.read.get().max(Some(basis)));
+    }
+
+    /// Notes what a fact rests on: known of the host as it is, or not known.
+    fn noted<T>(&self, reading: Reading<T>) -> Reading<T> {
+        self.rests_on(if let Ok(Known::Unknown(_)) = reading { Basis::Assumed } else { Basis::Observed });
+        reading
     }
 
     /// Takes an operation as done, with what it may do besides.
@@ -315,6 +340,18 @@ impl<'a> Simulated<'a> {
         }
     }
 
+    /// A fact that operations of the plan made.
+    fn derived<T>(&self, fact: T) -> Known<T> {
+        self.rests_on(Basis::Derived);
+        Known::Yes(fact)
+    }
+
+    /// A fact that nobody knows.
+    fn unknown<T>(&self, why: Why) -> Known<T> {
+        self.rests_on(Basis::Assumed);
+        Known::Unknown(why)
+    }
+
     /// What is at a path underneath, where nothing was unpacked over it and no checkout takes its place.
     fn at_path<T>(
         &self,
@@ -322,18 +359,18 @@ impl<'a> Simulated<'a> {
         read: impl FnOnce(&dyn Facts) -> Reading<Option<T>>,
     ) -> Reading<Option<T>> {
         match self.checked_out(path).as_ref().or_else(|| self.unpacked(path)) {
-            Some(why) => Ok(Known::Unknown(why.clone())),
+            Some(why) => self.noted(Ok(Known::Unknown(why.clone()))),
             None => self.beneath(read),
         }
     }
 
     /// A fact from underneath, where absence is no longer certain.
     fn beneath<T>(&self, read: impl FnOnce(&dyn Facts) -> Reading<Option<T>>) -> Reading<Option<T>> {
-        match (self.base.map(read).transpose()?, &self.uncertain) {
+        self.noted(match (self.base.map(read).transpose()?, &self.uncertain) {
             (None | Some(Known::Yes(None)), Some(why)) => Ok(Known::Unknown(why.clone())),
             (Some(reading), _) => Ok(reading),
             (None, None) => Ok(Known::Yes(None)),
-        }
+        })
     }
 
     /// Why what is at a path is not known, although the host underneath knows it.
@@ -351,6 +388,7 @@ impl<'a> Simulated<'a> {
     /// What the operations made of a path, if they touched it or removed what it is in.
     fn laid_over(&self, path: &Path) -> Option<LaidOver<'_>> {
         if let Some(node) = self.paths.get(path) {
+            self.rests_on(Basis::Derived);
             return Some(node.as_ref().map_or(LaidOver::Nothing, LaidOver::Node));
         }
         if self.checked_out(path).is_some() {
@@ -358,7 +396,10 @@ impl<'a> Simulated<'a> {
         }
         let removed =
             path.ancestors().skip(1).find_map(|parent| self.paths.get(parent)).is_some_and(Option::is_none);
-        removed.then_some(LaidOver::Nothing)
+        removed.then(|| {
+            self.rests_on(Basis::Derived);
+            LaidOver::Nothing
+        })
     }
 }
 

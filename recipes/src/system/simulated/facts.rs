@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{Held, LaidOver, Simulated, fetched};
 use crate::archive::ReadSeek;
 use crate::op::{Command, PackageRequest, Upgrades};
-use crate::plan::Guards;
+use crate::plan::{Basis, Guards};
 use crate::system::{
     Entry, EntryKind, Facts, Group, Host, Known, PackageChange, PackageFile, Reading, User, Why,
 };
@@ -28,7 +28,7 @@ impl Facts for Simulated<'_> {
         match self.laid_over(path) {
             Some(LaidOver::Node(node)) if node.entry.kind == EntryKind::File => Ok(match &node.content {
                 Held::Bytes(content) => Known::Yes(Some(content.bytes().to_vec())),
-                Held::Fetched(_) => Known::Unknown(fetched(path)),
+                Held::Fetched(_) => self.unknown(fetched(path)),
             }),
             Some(_) => Ok(Known::Yes(None)),
             None => self.at_path(path, |base| base.content(path)),
@@ -50,8 +50,10 @@ impl Facts for Simulated<'_> {
 
     fn is_unchanged(&self, checkout: &Path, owner: &str) -> Reading<bool> {
         match self.base {
-            Some(base) if !self.checkouts.contains(checkout) => base.is_unchanged(checkout, owner),
-            _ => Ok(Known::Yes(true)),
+            Some(base) if !self.checkouts.contains(checkout) => {
+                self.noted(base.is_unchanged(checkout, owner))
+            }
+            _ => Ok(self.derived(true)),
         }
     }
 
@@ -59,7 +61,7 @@ impl Facts for Simulated<'_> {
         match self.laid_over(path) {
             Some(LaidOver::Node(node)) if node.entry.kind == EntryKind::File => Ok(match &node.content {
                 Held::Bytes(content) => Known::Yes(Some(Box::new(Cursor::new(content.bytes().to_vec())))),
-                Held::Fetched(_) => Known::Unknown(fetched(path)),
+                Held::Fetched(_) => self.unknown(fetched(path)),
             }),
             Some(_) => Ok(Known::Yes(None)),
             None => self.at_path(path, |base| base.open(path)),
@@ -68,20 +70,21 @@ impl Facts for Simulated<'_> {
 
     fn names(&self, path: &Path) -> Reading<Vec<String>> {
         if let Some(why) = self.checked_out(path) {
-            return Ok(Known::Unknown(why));
+            return Ok(self.unknown(why));
         }
         if let Some(why) = self.unpacked(&path.join("any")) {
-            return Ok(Known::Unknown(why.clone()));
+            return Ok(self.unknown(why.clone()));
         }
         let mut names = match (self.base, &self.uncertain) {
-            (Some(base), None) => match base.names(path)? {
+            (Some(base), None) => match self.noted(base.names(path))? {
                 Known::Yes(names) => names,
                 unknown @ Known::Unknown(_) => return Ok(unknown),
             },
             (None, None) => Vec::new(),
-            (_, Some(why)) => return Ok(Known::Unknown(why.clone())),
+            (_, Some(why)) => return Ok(self.unknown(why.clone())),
         };
         for (child, node) in self.paths.iter().filter(|(child, _)| child.parent() == Some(path)) {
+            self.rests_on(Basis::Derived);
             let name = child.file_name().unwrap_or_default().to_string_lossy().into_owned();
             names.retain(|other| *other != name);
             if node.is_some() {
@@ -94,7 +97,7 @@ impl Facts for Simulated<'_> {
 
     fn package(&self, name: &str) -> Reading<Option<String>> {
         match self.packages.get(name) {
-            Some(version) => Ok(Known::Yes(version.clone())),
+            Some(version) => Ok(self.derived(version.clone())),
             // A package that is not wanted by name may come as a dependency.
             None => self.beneath(|base| base.package(name)),
         }
@@ -102,22 +105,22 @@ impl Facts for Simulated<'_> {
 
     fn is_residual(&self, package: &str) -> Reading<bool> {
         match (self.residual.get(package), self.base) {
-            (Some(residual), _) => Ok(Known::Yes(*residual)),
-            (None, Some(base)) => base.is_residual(package),
+            (Some(residual), _) => Ok(self.derived(*residual)),
+            (None, Some(base)) => self.noted(base.is_residual(package)),
             (None, None) => Ok(Known::Yes(false)),
         }
     }
 
     fn is_half_there(&self, package: &str) -> Reading<bool> {
         match self.base {
-            Some(base) if !self.packages.contains_key(package) => base.is_half_there(package),
-            _ => Ok(Known::Yes(false)),
+            Some(base) if !self.packages.contains_key(package) => self.noted(base.is_half_there(package)),
+            _ => Ok(self.derived(false)),
         }
     }
 
     fn package_file(&self, path: &Path) -> Reading<Option<PackageFile>> {
         match self.laid_over(path) {
-            Some(LaidOver::Node(_)) => Ok(Known::Unknown(fetched(path))),
+            Some(LaidOver::Node(_)) => Ok(self.unknown(fetched(path))),
             Some(LaidOver::Nothing) => Ok(Known::Yes(None)),
             None => self.at_path(path, |base| base.package_file(path)),
         }
@@ -125,43 +128,43 @@ impl Facts for Simulated<'_> {
 
     fn held(&self, package: &str) -> Reading<bool> {
         match (self.held.get(package), self.base) {
-            (Some(held), _) => Ok(Known::Yes(*held)),
-            (None, Some(base)) => base.held(package),
+            (Some(held), _) => Ok(self.derived(*held)),
+            (None, Some(base)) => self.noted(base.held(package)),
             (None, None) => Ok(Known::Yes(false)),
         }
     }
 
     fn upgradable(&self, which: Upgrades) -> Reading<Vec<String>> {
         match self.base {
-            Some(base) if self.guards == Guards::Run && !self.changed => base.upgradable(which),
-            _ => Ok(Known::Unknown(Why("the repositories have newer packages".into()))),
+            Some(base) if self.guards == Guards::Run && !self.changed => self.noted(base.upgradable(which)),
+            _ => Ok(self.unknown(Why("the repositories have newer packages".into()))),
         }
     }
 
     fn transaction(&self, packages: &[PackageRequest]) -> Reading<Vec<PackageChange>> {
         match self.base {
-            Some(base) if !self.changed => base.transaction(packages),
-            _ => Ok(Known::Unknown(Why("the package lists can tell it".into()))),
+            Some(base) if !self.changed => self.noted(base.transaction(packages)),
+            _ => Ok(self.unknown(Why("the package lists can tell it".into()))),
         }
     }
 
     fn user(&self, name: &str) -> Reading<Option<User>> {
         match self.users.get(name) {
-            Some(user) => Ok(Known::Yes(user.clone())),
+            Some(user) => Ok(self.derived(user.clone())),
             None => self.beneath(|base| base.user(name)),
         }
     }
 
     fn group(&self, name: &str) -> Reading<Option<Group>> {
         match self.groups.get(name) {
-            Some(group) => Ok(Known::Yes(group.clone())),
+            Some(group) => Ok(self.derived(group.clone())),
             None => self.beneath(|base| base.group(name)),
         }
     }
 
     fn active(&self, unit: &str) -> Reading<bool> {
         if let Some(active) = self.active.get(unit) {
-            return Ok(Known::Yes(*active));
+            return Ok(self.derived(*active));
         }
         let reading = self.beneath(|base| Ok(base.active(unit)?.map(|active| active.then_some(()))))?;
         // What runs without being told to was started by something else; it is not running now.
@@ -170,39 +173,40 @@ impl Facts for Simulated<'_> {
 
     fn kernel_parameter(&self, key: &str) -> Reading<Option<String>> {
         match self.kernel.get(key) {
-            Some(value) => Ok(Known::Yes(Some(value.clone()))),
-            None => self.base.map_or(Ok(Known::Yes(None)), |base| base.kernel_parameter(key)),
+            Some(value) => Ok(self.derived(Some(value.clone()))),
+            None => self.noted(self.base.map_or(Ok(Known::Yes(None)), |base| base.kernel_parameter(key))),
         }
     }
 
     fn accepts(&self, address: &str) -> Reading<bool> {
         match self.base {
-            Some(base) if self.guards == Guards::Run && !self.changed => base.accepts(address),
-            _ => Ok(Known::Unknown(Why(format!("{address} accepts connections")))),
+            Some(base) if self.guards == Guards::Run && !self.changed => self.noted(base.accepts(address)),
+            _ => Ok(self.unknown(Why(format!("{address} accepts connections")))),
         }
     }
 
     fn firewall_loaded(&self, rules: &Path, table: &str) -> Reading<bool> {
         match (self.firewalls.get(table), self.base) {
             (Some(loaded), _) => {
+                self.rests_on(Basis::Derived);
                 Ok(self.content(rules)?.map(|rules| rules.as_deref() == Some(loaded.bytes())))
             }
-            (None, Some(base)) => base.firewall_loaded(rules, table),
+            (None, Some(base)) => self.noted(base.firewall_loaded(rules, table)),
             (None, None) => Ok(Known::Yes(false)),
         }
     }
 
     fn succeeds(&self, command: &Command) -> Reading<bool> {
         match self.base {
-            Some(base) if self.guards == Guards::Run && !self.changed => base.succeeds(command),
-            _ => Ok(Known::Unknown(Why(format!("`{command}` succeeds")))),
+            Some(base) if self.guards == Guards::Run && !self.changed => self.noted(base.succeeds(command)),
+            _ => Ok(self.unknown(Why(format!("`{command}` succeeds")))),
         }
     }
 
     fn output(&self, command: &Command) -> Reading<String> {
         match self.base {
-            Some(base) if self.guards == Guards::Run && !self.changed => base.output(command),
-            _ => Ok(Known::Unknown(Why(format!("`{command}` then prints the same")))),
+            Some(base) if self.guards == Guards::Run && !self.changed => self.noted(base.output(command)),
+            _ => Ok(self.unknown(Why(format!("`{command}` then prints the same")))),
         }
     }
 }
