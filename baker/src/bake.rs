@@ -17,6 +17,7 @@ use recipes::event::{Event as AgentEvent, Outcome};
 use recipes::op::hex;
 use recipes::plan::Plan;
 use recipes::system::Host;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -373,19 +374,20 @@ async fn send_agent(session: &impl Session, agent: &Agent) -> Result<(), Failure
     expect_done(session, &["sh", "-ec", PUT, "sh", AGENT, "0755"], input, "send the agent").await
 }
 
-/// What applying a bundle would change on a builder. `selection` is options of the agent's `plan`.
+/// What applying a bundle would change on a builder. `options` are those of the agent's `plan`; what it prints is a
+/// [`Plan`], or an [`ExactPlan`](recipes::difference::ExactPlan) with `--exact`.
 ///
 /// # Errors
 /// When it cannot be sent or planned.
-pub async fn plan_on_builder(
+pub async fn plan_on_builder<P: DeserializeOwned>(
     session: &impl Session,
     agent: &Agent,
     bundle: &BTreeMap<String, Vec<u8>>,
-    selection: &[String],
-) -> Result<Plan, Failure> {
+    options: &[String],
+) -> Result<P, Failure> {
     send(session, agent, bundle).await?;
     let mut argv = vec![AGENT, "plan", "--format=json"];
-    argv.extend(selection.iter().map(String::as_str));
+    argv.extend(options.iter().map(String::as_str));
     argv.push(BUNDLE);
     read_plan(session, &argv).await
 }
@@ -407,7 +409,10 @@ pub async fn facts_of_builder(session: &impl Session, agent: &Agent) -> Result<H
 }
 
 /// The plan that the agent prints, run as `argv` says.
-pub(crate) async fn read_plan(session: &impl Session, argv: &[&str]) -> Result<Plan, Failure> {
+pub(crate) async fn read_plan<P: DeserializeOwned>(
+    session: &impl Session,
+    argv: &[&str],
+) -> Result<P, Failure> {
     let mut text = String::new();
     let ended = session.run(argv, Input::Nothing, &mut |line| text += line).await.map_err(failed("plan"))?;
     match serde_json::from_str(&text) {
@@ -470,7 +475,7 @@ pub(crate) async fn apply(
 
 /// A second plan has to be empty: what is in the image is what the recipes say.
 async fn prove(session: &impl Session) -> Result<((), String), Failure> {
-    let plan = read_plan(session, &[AGENT, "plan", "--format=json", BUNDLE]).await?;
+    let plan: Plan = read_plan(session, &[AGENT, "plan", "--format=json", BUNDLE]).await?;
     if plan.is_empty() {
         return Ok(((), format!("a second plan is empty ({} resources)", plan.items.len())));
     }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::str::FromStr;
 
-use recipes::plan::Plan;
+use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -183,22 +183,24 @@ if "$t" --version >/dev/null 2>&1; then mv "$t" "$f"; echo "$f"; exit; fi; done
         Ok(placed.trim().to_owned())
     }
 
-    /// What applying a bundle would change. `selection` is options of the agent's `plan`.
+    /// What applying a bundle would change. `options` are those of the agent's `plan`; what it prints is a
+    /// [`Plan`](recipes::plan::Plan), or an [`ExactPlan`](recipes::difference::ExactPlan) with `--exact`.
     ///
     /// # Errors
     /// When it cannot be sent or planned.
-    pub async fn plan(
+    pub async fn plan<P: DeserializeOwned>(
         &self,
         bundle: &BTreeMap<String, Vec<u8>>,
-        selection: &[String],
-    ) -> Result<Plan, Failure> {
+        options: &[String],
+    ) -> Result<P, Failure> {
         let bundle = self.send(bundle).await?;
         let mut argv = vec![self.agent.as_str(), "plan", "--format=json"];
-        argv.extend(selection.iter().map(String::as_str));
+        argv.extend(options.iter().map(String::as_str));
         argv.push(&bundle);
         let plan = read_plan(&self.session, &argv).await;
-        self.remove(&bundle).await?;
-        plan
+        // Why there is no plan matters more than that something was left behind.
+        let removed = self.remove(&bundle).await;
+        plan.and_then(|plan| removed.map(|()| plan))
     }
 
     /// Applies a bundle. `selection` is options of the agent's `apply`.
@@ -216,8 +218,8 @@ if "$t" --version >/dev/null 2>&1; then mv "$t" "$f"; echo "$f"; exit; fi; done
         argv.extend(selection.iter().map(String::as_str));
         argv.push(&bundle);
         let applied = apply(&self.session, &argv, report).await;
-        self.remove(&bundle).await?;
-        applied.map(|(counts, _)| counts)
+        let removed = self.remove(&bundle).await;
+        applied.and_then(|(counts, _)| removed.map(|()| counts))
     }
 
     /// Removes the agent.

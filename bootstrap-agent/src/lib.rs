@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod credentials;
 pub mod doctor;
+pub mod exact;
 pub mod fetch;
 pub(crate) mod fingerprint;
 pub mod health;

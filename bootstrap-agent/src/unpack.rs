@@ -15,7 +15,16 @@ const LARGEST: u64 = 512 * 1024 * 1024;
 pub struct Opened {
     /// The bundle.
     pub bundle: Bundle,
-    _folder: Option<TempDir>,
+    folder: PathBuf,
+    /// It is removed when the bundle is not used any more.
+    _unpacked: Option<TempDir>,
+}
+
+impl Opened {
+    /// The folder that it is in.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
 }
 
 /// Opens a bundle: a folder, or a tar file that is unpacked into a private folder for as long as it is used.
@@ -24,12 +33,16 @@ pub struct Opened {
 /// When it cannot be read or is not whole.
 pub fn open(path: &Path) -> Result<Opened, Problems> {
     if path.is_dir() {
-        return Ok(Opened { bundle: Bundle::open(path)?, _folder: None });
+        return Ok(Opened { bundle: Bundle::open(path)?, folder: path.to_owned(), _unpacked: None });
     }
     let failed = |error: io::Error| Problem::new(format!("failed to unpack `{}`: {error}", path.display()));
     let folder = TempDir::with_prefix("bundle-").map_err(failed)?;
     unpack(path, folder.path()).map_err(failed)?;
-    Ok(Opened { bundle: Bundle::open(folder.path())?, _folder: Some(folder) })
+    Ok(Opened {
+        bundle: Bundle::open(folder.path())?,
+        folder: folder.path().to_owned(),
+        _unpacked: Some(folder),
+    })
 }
 
 /// Unpacks regular files only, and only into the folder.

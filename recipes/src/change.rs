@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use similar::TextDiff;
 
@@ -17,7 +18,7 @@ use crate::system::{Attributes, Why};
 pub type Fingerprint<'a> = dyn Fn(&[u8]) -> String + 'a;
 
 /// One change as a reader of a plan sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
     /// What kind of change it is.
@@ -30,7 +31,7 @@ pub struct Change {
 }
 
 /// The kinds of changes, each with a sign, so that a plan reads like a diff.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeKind {
     /// Something comes to be.

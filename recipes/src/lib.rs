@@ -58,6 +58,7 @@ pub mod change;
 pub mod check;
 mod contradictions;
 pub mod declaration;
+pub mod difference;
 pub mod duration;
 pub mod error;
 pub mod event;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::change::{Change, ChangeKind, Fingerprint};
@@ -18,14 +19,14 @@ use crate::system::simulated::Simulated;
 use crate::system::{Facts, PlanError};
 
 /// What a run would do.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
     /// Every resource, and every handler that would run, in order.
     pub items: Vec<PlanItem>,
 }
 
 /// What a run would do for one resource.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanItem {
     /// The id of the resource.
     pub resource: String,
@@ -39,7 +40,7 @@ pub struct PlanItem {
 }
 
 /// How it is known what would be done for a resource, the surest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Basis {
     /// What it is about was read on the host, and compared.

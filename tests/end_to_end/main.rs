@@ -19,6 +19,7 @@ mod definitions;
 mod dnf;
 mod dnf_5;
 mod ec2;
+mod exact;
 mod facts;
 mod fetch;
 mod firewall;

@@ -3,6 +3,8 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
+use recipes::plan::Plan as Changes;
+
 use super::plan::{Selection, bundle_of};
 use super::{
     DONE, FAILED, INTERRUPTED, ImageArguments, Interrupts, State, World, agent, complain, fail, fail_with,
@@ -58,7 +60,7 @@ impl Apply {
     async fn apply(&self, world: &World, chain: &Chain) -> Result<u8, Failure> {
         let (bundle, selection) = (bundle_of(chain)?, self.selection.options());
         let host = self.target.connect(|arch| agent(self.agent.as_deref(), world, arch)).await?;
-        let plan = host.plan(&bundle, &selection).await?;
+        let plan: Changes = host.plan(&bundle, &selection).await?;
         let _ = writeln!(io::stdout(), "{plan}");
         let mut code = DONE;
         if !plan.is_empty() {
@@ -67,7 +69,7 @@ impl Apply {
                 return Ok(FAILED);
             }
             let counts = host.apply(&bundle, &selection, &mut Human::new(self.verbose)).await?;
-            let left = host.plan(&bundle, &selection).await?;
+            let left: Changes = host.plan(&bundle, &selection).await?;
             let _ = writeln!(io::stdout(), "{} changed, {} unchanged", counts.changed, counts.unchanged);
             if !left.is_empty() {
                 let what = format!("after the recipes were applied a second plan is not empty:\n{left}");

@@ -6,8 +6,10 @@ use std::path::Path;
 
 use recipes::error::did_you_mean;
 use recipes::resource::{Field, Reference, facts_reference, reference};
+use schemars::schema_for;
 
 use super::library_page::library_page;
+use super::plan::Planned;
 use super::{DONE, fail};
 use crate::failure::Failure;
 use crate::library;
@@ -17,7 +19,8 @@ use crate::library;
 /// It is made of the program's own types and recipes, so it is that of this release. The text is Markdown.
 #[derive(Debug, clap::Args)]
 pub(super) struct Docs {
-    /// The kind, such as `file`, or `facts`; all of them if left out. `library` for the recipes that ship with baker
+    /// The kind, such as `file`, or `facts`; all of them if left out. `library` for the recipes that ship with baker,
+    /// `plan` for the JSON Schema of plans
     kind: Option<String>,
 }
 
@@ -32,6 +35,10 @@ impl Docs {
             let _ = write!(io::stdout(), "{}", facts());
             return DONE;
         }
+        if kind == PLAN {
+            let _ = writeln!(io::stdout(), "{}", plan_schema());
+            return DONE;
+        }
         if kind == LIBRARY {
             return match library::recipes(cache) {
                 Ok(recipes) => {
@@ -43,7 +50,7 @@ impl Docs {
         }
         let Some(reference) = all.iter().find(|reference| reference.kind == kind) else {
             let names: Vec<&str> =
-                all.iter().map(|reference| reference.kind).chain([FACTS, LIBRARY]).collect();
+                all.iter().map(|reference| reference.kind).chain([FACTS, LIBRARY, PLAN]).collect();
             let failure = Failure::new(format!("there is no kind `{kind}`"));
             return fail(&failure.help(did_you_mean(&kind, &names)));
         };
@@ -57,6 +64,14 @@ const FACTS: &str = "facts";
 
 /// What the page of the library is asked for by.
 const LIBRARY: &str = "library";
+
+/// What the schema of plans is asked for by.
+const PLAN: &str = "plan";
+
+/// The JSON Schema of what `baker plan --format json` prints.
+fn plan_schema() -> String {
+    serde_json::to_string_pretty(&schema_for!(Planned)).unwrap_or_default()
+}
 
 /// The pages of all kinds behind a list of them, and that of the facts.
 fn manual(all: &[Reference]) -> String {
@@ -115,6 +130,15 @@ mod tests {
         assert!(
             page == library_page(recipes.iter().map(AsRef::as_ref)),
             "write it again: cargo run -p baker -- docs library > docs/library.md"
+        );
+    }
+
+    #[test]
+    fn the_schema_of_plans_in_the_repository_is_what_is_printed() {
+        let schema = std::fs::read_to_string("../docs/plan.schema.json").unwrap_or_default();
+        assert!(
+            schema.trim_end() == plan_schema(),
+            "write it again: cargo run -p baker -- docs plan > docs/plan.schema.json"
         );
     }
 

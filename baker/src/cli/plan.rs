@@ -1,26 +1,30 @@
 //! `plan`: what a bake would change.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::ValueEnum;
 use recipes::bundle::{self, Contents};
+use recipes::difference::ExactPlan;
 use recipes::plan::Plan as Changes;
 use recipes::resolve::RecipeUse;
 use recipes::system::Mode;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::build::begin;
 use super::{
-    CHANGES, DONE, Format, INTERRUPTED, ImageArguments, Interrupts, On, PlatformName, State, World, agent,
-    fail, fail_with,
+    CHANGES, DONE, INTERRUPTED, ImageArguments, Interrupts, On, PlatformName, State, World, agent, fail,
+    fail_with,
 };
 use crate::agent::Agent;
 use crate::bake::{Order, plan_on_builder, undo};
 use crate::failure::Failure;
 use crate::image::Chain;
 use crate::platform::{Platform, Run};
-use crate::report::{Human, Report};
+use crate::report::{Human, Report, markdown};
 use crate::target::Target;
 
 /// Show what a bake would change, and change nothing
@@ -28,6 +32,7 @@ use crate::target::Target;
 /// A builder is launched from the image's source and thrown away; or, with `--on`, the plan is of a host that is there
 /// already, such as a machine of Vagrant. The recipes of the images it extends are part of the plan.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(super) struct Plan {
     #[command(flatten)]
     image: ImageArguments,
@@ -39,6 +44,11 @@ pub(super) struct Plan {
     /// `ssh://[USER@]HOST[:PORT]` or `vagrant[:NAME]`
     #[arg(long = "on", value_name = "TARGET", value_parser = place, conflicts_with = "platform")]
     target: Option<Place>,
+    /// Apply the recipes to a copy of the host that is thrown away, and show what that makes of it
+    ///
+    /// What is written there goes to memory. Packages are really installed and commands really run; units are not started.
+    #[arg(long)]
+    exact: bool,
     /// Remove the agent from the host afterwards, which else stays in the user's cache there for the next time
     #[arg(long, requires = "target")]
     leave_nothing: bool,
@@ -53,7 +63,59 @@ pub(super) struct Plan {
     verbose: bool,
     /// How to show the plan
     #[arg(long, value_enum, default_value = "human")]
-    format: Format,
+    format: PlanFormat,
+}
+
+/// How a plan is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum PlanFormat {
+    /// For people.
+    Human,
+    /// One JSON object, of which `baker docs plan` prints the schema.
+    Json,
+    /// For a comment on a pull request.
+    Markdown,
+}
+
+/// What a plan came to.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum Planned {
+    /// By reading the host.
+    Fast(Changes),
+    /// By applying the recipes to a copy of it.
+    Exact(ExactPlan),
+}
+
+impl Planned {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Fast(plan) => plan.is_empty(),
+            Self::Exact(exact) => exact.plan.is_empty(),
+        }
+    }
+}
+
+impl Planned {
+    fn markdown(&self, chain: &Chain) -> String {
+        let title = chain.image().map_or("", |image| &image.name);
+        match self {
+            Self::Fast(plan) => markdown(title, plan, None),
+            Self::Exact(exact) => markdown(title, &exact.plan, Some(&exact.of_copy())),
+        }
+    }
+}
+
+impl fmt::Display for Planned {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fast(plan) if plan.bases().assumed > 0 => {
+                write!(formatter, "{plan} `--exact` finds out what is assumed.")
+            }
+            Self::Fast(plan) => plan.fmt(formatter),
+            Self::Exact(exact) => exact.fmt(formatter),
+        }
+    }
 }
 
 /// Where a plan is made.
@@ -123,11 +185,18 @@ impl Plan {
             Err(failure) => return fail(&failure),
         };
         let text = match self.format {
-            Format::Human => plan.to_string(),
-            Format::Json => serde_json::to_string(&plan).unwrap_or_default(),
+            PlanFormat::Human => plan.to_string(),
+            PlanFormat::Json => serde_json::to_string(&plan).unwrap_or_default(),
+            PlanFormat::Markdown => plan.markdown(&chain),
         };
         let _ = writeln!(io::stdout(), "{text}");
         if self.detailed_exitcode && !plan.is_empty() { CHANGES } else { DONE }
+    }
+
+    /// Options of the agent's `plan`.
+    fn options(&self) -> Vec<String> {
+        let exact = self.exact.then(|| "--exact".to_owned());
+        self.selection.options().into_iter().chain(exact).collect()
     }
 
     /// The plan of a host that is there; nothing if it was interrupted.
@@ -136,12 +205,16 @@ impl Plan {
         target: &Target,
         world: &World,
         chain: &Chain,
-    ) -> Result<Option<Changes>, Failure> {
+    ) -> Result<Option<Planned>, Failure> {
         let mut interrupts = Interrupts::listen()?;
-        let (bundle, selection) = (bundle_of(chain)?, self.selection.options());
+        let (bundle, options) = (bundle_of(chain)?, self.options());
         let planned = async {
             let host = target.connect(|arch| agent(self.agent.as_deref(), world, arch)).await?;
-            let plan = host.plan(&bundle, &selection).await;
+            let plan = if self.exact {
+                host.plan(&bundle, &options).await.map(Planned::Exact)
+            } else {
+                host.plan(&bundle, &options).await.map(Planned::Fast)
+            };
             if self.leave_nothing {
                 host.leave_nothing().await?;
             }
@@ -161,12 +234,15 @@ impl Plan {
         chain: &Chain,
         platform: &P,
         report: &mut dyn Report,
-    ) -> Result<Option<Changes>, Failure> {
+    ) -> Result<Option<Planned>, Failure> {
         let arch = self.on.platform.arch(&chain.source);
         let agent = agent(self.agent.as_deref(), world, arch)?;
-        let (bundle, selection) = (bundle_of(chain)?, self.selection.options());
+        let (bundle, options) = (bundle_of(chain)?, self.options());
         on_builder(state, chain, &self.on, &agent, platform, report, async |session| {
-            plan_on_builder(session, &agent, &bundle, &selection).await
+            if self.exact {
+                return plan_on_builder(session, &agent, &bundle, &options).await.map(Planned::Exact);
+            }
+            plan_on_builder(session, &agent, &bundle, &options).await.map(Planned::Fast)
         })
         .await
     }

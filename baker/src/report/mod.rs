@@ -2,12 +2,14 @@
 
 mod human;
 mod json;
+mod markdown;
 
 use recipes::event::Event as AgentEvent;
 use serde::{Deserialize, Serialize};
 
 pub use human::Human;
 pub use json::Json;
+pub use markdown::markdown;
 
 use crate::bake::Step;
 use crate::manifest::Ami;

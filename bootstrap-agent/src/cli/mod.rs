@@ -18,6 +18,7 @@ use crate::status::Failure;
 use crate::stop::Stop;
 
 mod apply;
+mod apply_to_copy;
 mod check;
 mod deliver;
 mod doctor;
@@ -71,6 +72,8 @@ enum Verb {
     Simulate(simulate::Simulate),
     Sign(sign::Sign),
     #[command(hide = true)]
+    ApplyToCopy(apply_to_copy::ApplyToCopy),
+    #[command(hide = true)]
     StopUnfinished(stop_unfinished::StopUnfinished),
     #[command(hide = true)]
     Deliver(deliver::Deliver),
@@ -115,6 +118,7 @@ pub fn main(world: &World) -> u8 {
         Verb::UserData(verb) => verb.run(),
         Verb::Simulate(verb) => verb.run(),
         Verb::Sign(verb) => verb.run(),
+        Verb::ApplyToCopy(verb) => verb.run(),
         Verb::StopUnfinished(verb) => verb.run(),
         Verb::Deliver(verb) => verb.run(world),
         Verb::PowerOff(verb) => verb.run(),
@@ -141,6 +145,12 @@ struct Tags {
 }
 
 impl Tags {
+    /// As arguments of another verb.
+    fn options(&self) -> Vec<String> {
+        let tags = self.tags.iter().map(|tag| format!("--tags={tag}"));
+        tags.chain(self.skip_tags.iter().map(|tag| format!("--skip-tags={tag}"))).collect()
+    }
+
     /// Everything about a bundle's resources that are meant, decided for a host.
     fn resolve(&self, bundle: &Bundle, host: &Host) -> Result<Resolved, Problems> {
         let mut resolved = bundle.resolve(host, &Scope::new(Map::new()))?;

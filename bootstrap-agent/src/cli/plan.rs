@@ -1,28 +1,32 @@
 //! `plan`: what apply, or this host's run, would do.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use recipes::change::Fingerprint;
+use recipes::difference::ExactPlan;
 use recipes::plan::{Guards, Plan as Planned, plan_with_transaction};
 use recipes::resolve::Resolved;
 use recipes::run::RunError;
 use recipes::system::linux::Linux;
 use recipes::system::{Facts, Machine, Mode};
+use serde::Serialize;
 
 use super::run::keep_memory_private;
 use super::{CHANGES, DONE, FAILED, Tags, World, complain, fail, fail_at, fail_with};
 use crate::boot::error::{BootError, chain};
 use crate::boot::{Settings, look};
 use crate::config::Config;
+use crate::exact;
 use crate::fingerprint::Fingerprints;
 use crate::redact::Redactor;
 use crate::report::{Format, Reporter};
 use crate::source::plan::FetchPlan;
 use crate::status::Failure;
 use crate::stop::Stop;
-use crate::unpack;
+use crate::unpack::{self, Opened};
 
 /// How long the metadata service is waited for: a person waits, too.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -48,6 +52,9 @@ pub(super) struct Plan {
     /// The root of the host
     #[arg(long, value_name = "DIR", default_value = "/", requires = "bundle")]
     root: PathBuf,
+    /// Apply it to a copy of this host that is thrown away, and show what that makes of it
+    #[arg(long, requires = "bundle", conflicts_with = "root")]
+    exact: bool,
     /// End with 2 if there is something to change
     #[arg(long)]
     detailed_exitcode: bool,
@@ -59,17 +66,20 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn run(self, world: &World) -> u8 {
         match (&self.bundle, &self.user_data) {
-            (Some(bundle), _) => self.of_bundle(bundle),
+            (Some(bundle), _) => self.of_bundle(bundle, world),
             (None, Some(user_data)) => self.calls(user_data),
             (None, None) => self.of_boot(world),
         }
     }
 
-    fn of_bundle(&self, bundle: &Path) -> u8 {
+    fn of_bundle(&self, bundle: &Path, world: &World) -> u8 {
         let opened = match unpack::open(bundle) {
             Ok(opened) => opened,
             Err(problems) => return fail_with(&problems),
         };
+        if self.exact {
+            return self.exact(&opened, world);
+        }
         let machine = Linux::open(&self.root, opened.bundle.manifest.mode);
         let machine = match machine {
             Ok(machine) => machine,
@@ -83,7 +93,7 @@ impl Plan {
             Err(problems) => return fail_with(&problems),
         };
         match planned(&resolved, &machine, None) {
-            Ok(plan) => self.show(&plan, &Redactor::default()),
+            Ok(plan) => self.show(&plan, plan.is_empty(), &Redactor::default()),
             Err(error) => fail(&error),
         }
     }
@@ -103,7 +113,7 @@ impl Plan {
         let mut reporter = Reporter::new(Format::Human, io::stderr());
         let stop = Stop::default();
         match self.boot(&settings, &mut reporter, &stop) {
-            Ok(plan) => self.show(&plan, reporter.redactor()),
+            Ok(plan) => self.show(&plan, plan.is_empty(), reporter.redactor()),
             Err(failure) => fail_at(&failure, &stop),
         }
     }
@@ -134,13 +144,46 @@ impl Plan {
         planned.map_err(|error| BootError { step: "plan", ..BootError::of_run(&error) }.failure(redactor))
     }
 
-    fn show(&self, plan: &Planned, redactor: &Redactor) -> u8 {
+    fn show<P: fmt::Display + Serialize>(&self, plan: &P, is_empty: bool, redactor: &Redactor) -> u8 {
         let text = match self.format {
             Format::Human => plan.to_string(),
             Format::Json => serde_json::to_string(plan).unwrap_or_default(),
         };
         let _ = writeln!(io::stdout(), "{}", redactor.clean(&text));
-        if self.detailed_exitcode && !plan.is_empty() { CHANGES } else { DONE }
+        if self.detailed_exitcode && !is_empty { CHANGES } else { DONE }
+    }
+
+    /// What comes of applying it to a copy, which a process of its own does.
+    fn exact(&self, opened: &Opened, world: &World) -> u8 {
+        let mut arguments = vec!["apply-to-copy".to_owned()];
+        arguments.extend(self.tags.options());
+        arguments.push(format!("--parent={}", std::process::id()));
+        arguments.push(opened.folder().display().to_string());
+        let active = Linux::open(Path::new("/"), Mode::Live).and_then(|host| host.active_units().cloned());
+        let active = match active {
+            Ok(active) => active,
+            Err(error) => {
+                complain(&format!("error: {}", chain(&error)));
+                return FAILED;
+            }
+        };
+        let ended = match exact::start(&arguments, &active, &world.proxies) {
+            Ok(ended) => ended,
+            Err(error) => {
+                complain(&format!("error: this host has no place for an exact plan: {error}"));
+                complain("help: it needs root, and a kernel with namespaces and overlayfs");
+                return FAILED;
+            }
+        };
+        match serde_json::from_str::<ExactPlan>(&ended.output) {
+            Ok(plan) if ended.code == Some(0) => self.show(&plan, plan.plan.is_empty(), &Redactor::default()),
+            // It has said why.
+            _ if ended.code.is_some() => FAILED,
+            _ => {
+                complain("error: what made the exact plan was killed");
+                FAILED
+            }
+        }
     }
 
     /// The calls that a host makes for its values.

@@ -17,6 +17,7 @@ use crate::op::{Command, Op, PackageRequest, Upgrades};
 
 pub mod accounts;
 pub mod condition;
+pub mod copy;
 mod error;
 pub mod fake;
 pub mod fetch;

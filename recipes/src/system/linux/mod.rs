@@ -26,6 +26,7 @@ mod git;
 mod host;
 mod live;
 mod look;
+pub mod mounts;
 pub(crate) mod package;
 mod perform;
 mod process;
@@ -119,6 +120,18 @@ impl Linux {
     /// What stops a run on this host from another thread.
     pub fn interrupter(&self) -> Interrupter {
         self.runner.interrupter().clone()
+    }
+
+    /// The names, aliases included, of all units that are active.
+    ///
+    /// # Errors
+    /// When systemd cannot be asked.
+    pub fn active_units(&self) -> Result<&BTreeSet<String>, FactsError> {
+        if self.caches.active_units.get().is_none() {
+            let active = if self.host.systemd { units::active(&self.runner)? } else { BTreeSet::new() };
+            let _ = self.caches.active_units.set(active);
+        }
+        Ok(self.caches.active_units.get_or_init(BTreeSet::new))
     }
 
     /// Every installed package with its version.
@@ -356,13 +369,7 @@ impl Facts for Linux {
     }
 
     fn active(&self, unit: &str) -> Reading<bool> {
-        if !self.host.systemd {
-            return Ok(Known::Yes(false));
-        }
-        if self.caches.active_units.get().is_none() {
-            let _ = self.caches.active_units.set(units::active(&self.runner)?);
-        }
-        Ok(Known::Yes(self.caches.active_units.get_or_init(BTreeSet::new).contains(unit)))
+        Ok(Known::Yes(self.active_units()?.contains(unit)))
     }
 
     fn kernel_parameter(&self, key: &str) -> Reading<Option<String>> {
