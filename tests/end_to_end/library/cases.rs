@@ -157,11 +157,13 @@ const SERVICES: &[Case] = &[
     },
     Case {
         recipe: "logs",
-        wanted: "logs: { server: logs.example.com, tls: false }",
+        wanted: "logs: { server: logs.example.com, tls: false, elasticsearch: 'http://127.0.0.1:9200' }",
         checks: &[
             "rsyslogd -N1",
             "sh -ec 'logger probe-of-logs; for n in $(seq 50); do grep -q probe-of-logs /var/log/syslog && exit; sleep 0.1; done; exit 1'",
             "sh -c 'test $(stat --format=%a /var/log/syslog) = 640'",
+            // What speaks as Elasticsearch gets the entries, with the index of the day.
+            "sh -ec 'systemctl is-active --quiet es || { systemd-run --quiet --unit=es python3 -c \"import sys, http.server as h; answer = lambda s: (open(sys.argv[1], sys.argv[2]).write(s.rfile.read(int(s.headers.get(sys.argv[3], 0)))), s.send_response(200), s.end_headers(), s.wfile.write(sys.argv[4].encode())); h.HTTPServer((sys.argv[5], 9200), type(sys.argv[1], (h.BaseHTTPRequestHandler,), dict(do_GET=answer, do_HEAD=answer, do_POST=answer))).serve_forever()\" /run/got ab content-length {} 127.0.0.1; sleep 1; systemctl restart rsyslog; }; for n in $(seq 60); do logger shipped-entry; grep -q shipped-entry /run/got 2> /dev/null && grep -q logs-20 /run/got && exit; sleep 0.2; done; journalctl --no-pager -u rsyslog -u es; exit 1'",
         ],
     },
     Case {

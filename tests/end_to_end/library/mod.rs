@@ -24,11 +24,13 @@ use cases::GROUPS;
 const AT_BOOT: &[&str] = &[
     "bootstrap-agent",
     "consul-agent",
+    "consul-templates",
     "docker-swarm-manager",
     "docker-swarm-worker",
     "elasticsearch",
     "jumpbox",
     "kibana",
+    "mesos-agent",
     "mesos-master",
     "users",
     "vendor-service",

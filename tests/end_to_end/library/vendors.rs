@@ -22,6 +22,19 @@ const VENDORS: &[(&str, &str, &str, &str)] = &[
     ("elasticsearch", "elasticsearch-8.0.0/bin/elasticsearch", "elasticsearch", "cluster: probe"),
     ("kibana", "kibana-8.0.0/bin/kibana", "kibana", "elasticsearch: ['http://10.0.0.5:9200']"),
     ("mesos-master", "sbin/mesos-master", "mesos-master", "zookeeper: 'zk://10.0.0.5:2181/mesos'"),
+    (
+        "consul-templates",
+        "consul-template",
+        "consul-template",
+        "templates: [ { name: peers, contents: '{% raw %}{{ range service \"web\" }}{{ .Address }}{{ end }}{% endraw %}' } ]",
+    ),
+    ("mesos-agent", "sbin/mesos-agent", "mesos-agent", "zookeeper: 'zk://10.0.0.5:2181/mesos'"),
+    (
+        "ci-runner",
+        "runner",
+        "ci-runner",
+        "docker: false, packages: [curl], arguments: run --config /etc/runner",
+    ),
 ];
 
 /// What stands in for the program: it tells how it was started, and by whom.
@@ -32,7 +45,7 @@ pub(super) fn programs_of_vendors_are_what_their_digests_say(host: &Host) -> Out
     let authority = Authority::new()?;
     fs::write(host.disk().tree().join("etc/vendors.pem"), &authority.pem)?;
     for (recipe, program, unit, inputs) in VENDORS {
-        let archive = archive(program)?;
+        let archive = if *recipe == "ci-runner" { PROGRAM.into() } else { archive(program)? };
         let include = |server: &Server, digest: &str| {
             format!(
                 "  - include: {{ {recipe}: {{ url: 'https://{}/archive', sha256: '{digest}', ca_file: /etc/vendors.pem, {inputs} }} }}\n",
@@ -48,8 +61,13 @@ pub(super) fn programs_of_vendors_are_what_their_digests_say(host: &Host) -> Out
         let server = serve(host, &authority, &archive)?;
         apply(host, recipe, &include(&server, &Content::new(&archive[..]).sha256()))?;
         host.output(&["systemctl", "start", unit])?;
+        let account = match *unit {
+            "ci-runner" => "ci",
+            "mesos-agent" => "root",
+            own => own,
+        };
         let told = format!(
-            "for n in $(seq 100); do journalctl --no-pager -o cat -u {unit} | grep -qE '^{unit}( |$)' && exit; sleep 0.1; done; journalctl --no-pager -u {unit}; exit 1"
+            "for n in $(seq 100); do journalctl --no-pager -o cat -u {unit} | grep -qE '^{account}( |$)' && exit; sleep 0.1; done; journalctl --no-pager -u {unit}; exit 1"
         );
         host.output(&["sh", "-c", &told])?;
         // What runs cannot change what will run.
@@ -63,16 +81,24 @@ pub(super) fn programs_of_vendors_are_what_their_digests_say(host: &Host) -> Out
         "{settings}"
     );
     serde_json::from_str::<serde_json::Value>(&host.disk().read("/etc/consul/agent.json")?)?;
+    let templates = host.disk().read("/etc/consul-template/config.hcl")?;
+    assert!(templates.contains("{{ range service \"web\" }}"), "{templates}");
     Ok(())
 }
 
 /// An archive with one program in it.
 fn archive(program: &str) -> Result<Vec<u8>, Box<dyn Error>> {
+    archive_of(&[(program, PROGRAM)])
+}
+
+fn archive_of(programs: &[(&str, &str)]) -> Result<Vec<u8>, Box<dyn Error>> {
     let folder = TempDir::with_prefix("vendor-")?;
-    let path = folder.path().join("tree").join(program);
-    fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
-    fs::write(&path, PROGRAM)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    for (program, text) in programs {
+        let path = folder.path().join("tree").join(program);
+        fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+        fs::write(&path, text)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    }
     let archive = folder.path().join("archive");
     let mut command = Command::new("tar");
     command.args(["--create", "--gzip", "--directory"]).arg(folder.path().join("tree"));
