@@ -19,6 +19,9 @@ PACKAGES := mmdebstrap git gpg gpg-agent slirp4netns systemd-container zstd ipro
 ARM := aarch64-unknown-linux-musl
 ARM_PACKAGES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 
+# What runs a virtual machine of Vagrant without KVM.
+VAGRANT_PACKAGES := vagrant vagrant-libvirt libvirt-daemon libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients dnsmasq-base qemu-system-x86 qemu-utils
+
 # Installs the Debian packages that are not there.
 define install
 missing=""
@@ -103,6 +106,11 @@ test-end-to-end: build ## Bakes and boots in containers; needs root
 	  exit 1
 	fi
 	CARGO_TARGET_$(GNU)_RUNNER="$(or $(SUDO),env)" cargo nextest run --package testbed
+
+.PHONY: test-vagrant
+test-vagrant: setup build ## Plan and apply on a virtual machine of Vagrant, emulated; needs root
+	@$(call install,$(VAGRANT_PACKAGES))
+	CARGO_TARGET_$(GNU)_RUNNER="$(or $(SUDO),env)" cargo nextest run --package testbed --profile vagrant
 
 .PHONY: bench
 bench: setup build ## Measure a run in which nothing is to be changed, against Ansible

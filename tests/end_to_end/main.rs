@@ -34,6 +34,7 @@ mod on_host;
 mod reboot;
 mod seal;
 mod test_cloud;
+mod vagrant;
 mod vendor;
 
 /// What a test comes to. It ends with the first thing that goes wrong.

@@ -173,10 +173,12 @@ fn what_keeps_a_host_from_being_planned_is_told() -> Outcome {
     );
 
     // What sudo complains of without refusing keeps nobody.
+    let name = site.host.output(&["hostname"])?;
     let complains = "hostname unresolvable; sudo --non-interactive true 2>&1 | grep 'unable to resolve host'";
     site.host.output(&["sh", "-ec", complains])?;
     let ended = plan(&format!("ssh://deploy@{address}"))?;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    site.host.output(&["hostname", name.trim()])?;
 
     // Programs cannot be run from the cache, so the agent is somewhere else.
     let noexec = "install -d -o deploy -g deploy /home/deploy/.cache

@@ -8,6 +8,7 @@
 //! [`applied`] is a recipe that such a host's agent applied, and how that ended.
 //! [`app`] is a program that is configured at boot, and [`race`] another user who looks for its secret.
 //! A [`person::Person`] logs in to hosts. A [`judge`] has scanners that we did not write look at an image.
+//! [`vagrant`] is a virtual machine with a kernel of its own.
 //! [`apt`] makes repositories of packages for their recipes, and [`https`] serves what recipes fetch.
 
 pub mod app;
@@ -25,5 +26,6 @@ pub mod judge;
 pub mod metadata;
 pub mod person;
 pub mod race;
+pub mod vagrant;
 pub mod workspace;
 pub mod world;
