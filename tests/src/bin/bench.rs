@@ -2,12 +2,13 @@
 //!
 //! The lower bound is a program that looks at and reads the same files. The peer is Ansible, if it is
 //! installed beside the stand-in for AWS. Whole processes are timed; the median of several runs, taken in
-//! turn, is told.
+//! turn, is told. The same for how soon an agent that is started at boot asks the metadata service for something.
 
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -52,6 +53,7 @@ fn read_all(list: &Path) -> Result<(), Box<dyn Error>> {
 }
 
 fn bench() -> Result<(), Box<dyn Error>> {
+    first_request()?;
     say("Nothing to change: whole process, median of 11 runs in turn.");
     say(&format!(
         "{:>10} {:>12} {:>14} {:>8} {:>12}",
@@ -79,6 +81,59 @@ fn bench() -> Result<(), Box<dyn Error>> {
     }
     // Last, because what it takes counts as a peak from then on.
     first.map_or(Ok(()), |(host, ours)| peer(&host, ours))
+}
+
+/// From exec to the first byte at the metadata service, against programs that scripts ask it with.
+fn first_request() -> Result<(), Box<dyn Error>> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    listener.set_nonblocking(true)?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let mut agent = Command::new(binaries::agent()?);
+    agent.arg("plan").env("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url);
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--request", "PUT", &url]);
+    let mut python = Command::new(binaries::python()?);
+    python.args(["-c", "import sys, urllib.request; urllib.request.urlopen(sys.argv[1])", &url]);
+    let mut programs = [("bootstrap-agent", agent), ("curl", curl), ("Python's urllib", python)];
+    let mut times = [Vec::new(), Vec::new(), Vec::new()];
+    for _ in 0..RUNS {
+        for ((name, command), times) in programs.iter_mut().zip(&mut times) {
+            match asked_after(command, &listener) {
+                Ok(time) => times.push(time),
+                // It is not installed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(format!("{name}: {error}").into()),
+            }
+        }
+    }
+    say("From exec to the first request, median of 11 runs in turn.");
+    for ((name, _), times) in programs.iter().zip(times).filter(|(_, times)| !times.is_empty()) {
+        say(&format!("{name:>16} {:>7.1} ms", milliseconds(median(times))));
+    }
+    Ok(())
+}
+
+/// Starts a program, and returns how long it took until it had asked for something.
+fn asked_after(command: &mut Command, listener: &TcpListener) -> io::Result<Duration> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let began = Instant::now();
+    let mut child = command.spawn()?;
+    let asked = loop {
+        match listener.accept() {
+            Ok((mut stream, _)) => {
+                stream.set_nonblocking(false)?;
+                break stream.read_exact(&mut [0]).map(|()| began.elapsed());
+            }
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => break Err(error),
+            Err(_) if began.elapsed() > Duration::from_secs(10) => {
+                break Err(io::Error::other("it asked for nothing"));
+            }
+            Err(_) => std::thread::sleep(Duration::from_micros(50)),
+        }
+    };
+    child.kill()?;
+    child.wait()?;
+    asked
 }
 
 /// The same files, directories, links and lines, as tasks of a playbook on this machine.
