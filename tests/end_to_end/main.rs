@@ -3,6 +3,7 @@
 mod bake;
 mod boot;
 mod boot_cache;
+mod boot_canary;
 mod boot_config;
 mod boot_cost;
 mod boot_credentials;

@@ -1,15 +1,20 @@
 //! Hosts that are booted from images, as instances are.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use aho_corasick::AhoCorasick;
 use baker::platform::{Container, ControlGroup, Network, Settings, Watch};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::world::Place;
+use crate::ec2::{leave_mounts, mount_disk};
+use crate::world::{Place, done};
+
+/// How much of a disk is looked at at once.
+const PIECE: u64 = 16 << 20;
 
 /// A host that runs, for as long as this exists.
 pub struct Host {
@@ -42,15 +47,61 @@ impl Disk {
     pub fn of_image(image: &Path) -> io::Result<Self> {
         let disk = Self { folder: TempDir::with_prefix("host-")? };
         fs::create_dir(disk.tree())?;
+        disk.unpack(image)?;
+        Ok(disk)
+    }
+
+    /// The same with blocks: what is written is on them at once, and stays there when it is removed. Only this thread, and
+    /// what it starts, sees what is on the disk.
+    ///
+    /// # Errors
+    /// When it cannot be made, or the archive cannot be unpacked.
+    pub fn of_image_with_blocks(image: &Path) -> io::Result<Self> {
+        let disk = Self { folder: TempDir::with_prefix("host-")? };
+        let blocks = disk.blocks();
+        leave_mounts()?;
+        done(Command::new("truncate").args(["--size", "3G"]).arg(&blocks))?;
+        done(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&blocks))?;
+        mount_disk(&blocks, &disk.tree())?;
+        disk.unpack(image)?;
+        done(Command::new("mount").args(["-o", "remount,sync"]).arg(disk.tree()))?;
+        Ok(disk)
+    }
+
+    fn blocks(&self) -> PathBuf {
+        self.folder.path().join("blocks")
+    }
+
+    /// Takes its file system away, and says which of these is on its blocks.
+    ///
+    /// # Errors
+    /// When somebody uses it, or the blocks cannot be read.
+    pub fn found_on_blocks(&self, needles: &[&[u8]]) -> io::Result<Vec<bool>> {
+        done(Command::new("umount").arg(self.tree()))?;
+        let longest = needles.iter().map(|needle| needle.len()).max().unwrap_or_default();
+        let finder = AhoCorasick::new(needles).map_err(io::Error::other)?;
+        let (mut file, mut window, mut found) =
+            (fs::File::open(self.blocks())?, Vec::new(), vec![false; needles.len()]);
+        loop {
+            // A needle may begin in one piece and end in the next.
+            window.drain(..window.len().saturating_sub(longest));
+            if file.by_ref().take(PIECE).read_to_end(&mut window)? == 0 {
+                return Ok(found);
+            }
+            finder.find_iter(&window).for_each(|hit| found[hit.pattern().as_usize()] = true);
+        }
+    }
+
+    fn unpack(&self, image: &Path) -> io::Result<()> {
         let archive = image.join("rootfs.tar.zst");
         let status = Command::new("tar")
             .args(["--extract", "--numeric-owner", "--same-owner", "--preserve-permissions"])
             .args(["--xattrs", "--xattrs-include=*", "--directory"])
-            .arg(disk.tree())
+            .arg(self.tree())
             .arg("--file")
             .arg(archive)
             .status()?;
-        if status.success() { Ok(disk) } else { Err(io::Error::other(format!("tar ended with {status}"))) }
+        if status.success() { Ok(()) } else { Err(io::Error::other(format!("tar ended with {status}"))) }
     }
 
     /// The tree.
@@ -79,6 +130,15 @@ impl Disk {
     /// When it cannot be read.
     pub fn read(&self, path: &str) -> io::Result<String> {
         fs::read_to_string(self.tree().join(path.trim_start_matches('/')))
+    }
+}
+
+/// A file system that is mounted cannot be removed.
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if self.blocks().exists() {
+            let _ = Command::new("umount").args(["--lazy", "--quiet"]).arg(self.tree()).status();
+        }
     }
 }
 

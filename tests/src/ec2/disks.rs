@@ -107,7 +107,7 @@ pub(super) fn make(tree: &Path, disk: &Path) -> io::Result<()> {
 
 /// Mounts a disk, in the mounts of this thread. What is synchronised in it is in the file of the disk then; nobody has to
 /// wait until that is on the machine's own disk as well (`barrier=0`).
-pub(super) fn mount_disk(disk: &Path, folder: &Path) -> io::Result<()> {
+pub(crate) fn mount_disk(disk: &Path, folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     done(Command::new("mount").args(["-t", "ext4", "-o", "loop,barrier=0"]).arg(disk).arg(folder))
 }
@@ -122,7 +122,7 @@ pub(super) fn cut_off(folder: &Path) -> io::Result<()> {
 }
 
 /// From now on nobody else sees what this thread mounts. All of it ends with the last process that does.
-pub(super) fn leave_mounts() -> io::Result<()> {
+pub(crate) fn leave_mounts() -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
     Ok(())
