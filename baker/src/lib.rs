@@ -14,6 +14,7 @@ mod library;
 pub mod manifest;
 pub mod platform;
 pub mod report;
+pub mod saved;
 pub mod secrets;
 pub mod session;
 pub mod target;

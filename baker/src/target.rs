@@ -1,8 +1,9 @@
 //! Hosts that are there already: where they are, and what is done on them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::de::DeserializeOwned;
@@ -15,7 +16,7 @@ use crate::failure::{Failure, failed};
 use crate::image::Architecture;
 use crate::manifest::ResourceCounts;
 use crate::report::Report;
-use crate::session::{Ended, HostSession, Input, Session};
+use crate::session::{Ended, HostSession, Input, Place, Session};
 
 /// What OpenSSH ends with when it is not the program that failed (ssh(1), EXIT STATUS).
 const CONNECTION_FAILED: i32 = 255;
@@ -35,6 +36,26 @@ pub enum Target {
     },
     /// A machine of the Vagrantfile in this folder; the only one, or the primary one, if not named.
     Vagrant(Option<String>),
+    /// A tree on this machine, such as a mounted image. Nothing is executed in it.
+    Root(PathBuf),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ssh { destination, port } => {
+                // An address of IPv6 is in brackets again.
+                let (user, host) = destination.rsplit_once('@').unwrap_or(("", destination));
+                let user = if user.is_empty() { String::new() } else { format!("{user}@") };
+                let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+                let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+                write!(formatter, "ssh://{user}{host}{port}")
+            }
+            Self::Vagrant(None) => formatter.write_str("vagrant"),
+            Self::Vagrant(Some(name)) => write!(formatter, "vagrant:{name}"),
+            Self::Root(path) => write!(formatter, "root:{}", path.display()),
+        }
+    }
 }
 
 impl FromStr for Target {
@@ -62,7 +83,9 @@ impl FromStr for Target {
             Some(("vagrant", name)) if !name.is_empty() && !name.starts_with('-') => {
                 Ok(Self::Vagrant(Some(name.to_owned())))
             }
-            _ => Err("a target is `ssh://[USER@]HOST[:PORT]` or `vagrant[:NAME]`".into()),
+            Some(("root", path)) if path.starts_with('/') => Ok(Self::Root(path.into())),
+            Some(("root", _)) => Err("the path of a tree begins with `/`, as in `root:/mnt`".into()),
+            _ => Err("a target is `ssh://[USER@]HOST[:PORT]`, `vagrant[:NAME]` or `root:PATH`".into()),
         }
     }
 }
@@ -73,6 +96,8 @@ pub struct Host {
     session: HostSession,
     /// Where the agent is.
     agent: String,
+    /// The root that it works on, if not the host's own.
+    root: Option<PathBuf>,
     /// The configuration of ssh that was made for it.
     _config: Option<TempDir>,
 }
@@ -90,7 +115,12 @@ impl Target {
         let (session, config) = self.session().await?;
         let (mut host, arch) = Host::find(session, config).await?;
         let agent = agent(arch)?;
-        host.agent = host.place(&agent).await?;
+        if let Self::Root(root) = self {
+            host.agent = agent.path.display().to_string();
+            host.root = Some(root.clone());
+        } else {
+            host.agent = host.place(&agent).await?;
+        }
         Ok(host)
     }
 
@@ -99,8 +129,12 @@ impl Target {
             Self::Ssh { destination, port } => {
                 let options = port.iter().flat_map(|port| ["-p".to_owned(), port.to_string()]).collect();
                 let destination = destination.clone();
-                Ok((HostSession { options, destination, sudo: false, config: None }, None))
+                Ok((
+                    HostSession { place: Place::Ssh { options, destination, config: None }, sudo: false },
+                    None,
+                ))
             }
+            Self::Root(_) => Ok((HostSession { place: Place::Here, sudo: false }, None)),
             Self::Vagrant(name) => {
                 let config = vagrant(name.as_deref()).await?;
                 let destination =
@@ -110,9 +144,8 @@ impl Target {
                 let path = folder.path().join("ssh_config");
                 fs::write(&path, &config).map_err(failed("write the configuration of ssh"))?;
                 let destination = destination.trim().to_owned();
-                let session =
-                    HostSession { options: Vec::new(), destination, sudo: false, config: Some(path) };
-                Ok((session, Some(folder)))
+                let place = Place::Ssh { options: Vec::new(), destination, config: Some(path) };
+                Ok((HostSession { place, sudo: false }, Some(folder)))
             }
         }
     }
@@ -133,7 +166,7 @@ async fn vagrant(name: Option<&str>) -> Result<String, Failure> {
 impl Host {
     /// Looks who answers.
     async fn find(session: HostSession, config: Option<TempDir>) -> Result<(Self, Architecture), Failure> {
-        let host = Self { session, agent: String::new(), _config: config };
+        let host = Self { session, agent: String::new(), root: None, _config: config };
         // What sudo says besides, such as that it cannot resolve the host's name, is no refusal.
         let look = "id -u; uname -m; said=$(sudo --non-interactive true 2>&1) || echo \"${said:-it failed}\"";
         let said = host.script(look, Input::Nothing).await?;
@@ -149,7 +182,7 @@ impl Host {
         if !is_root && !refused.is_empty() {
             return Err(Failure::new(format!(
                 "sudo refuses on `{}`: {}",
-                host.session.destination,
+                host.session.place,
                 refused.join(" ")
             ))
             .help("let this user use sudo without a password (NOPASSWD), or connect as root"));
@@ -165,7 +198,7 @@ impl Host {
             r#"for d in "${{XDG_CACHE_HOME:-$HOME/.cache}}/baker" "/var/tmp/baker-$(id -u)"; do f=$d/bootstrap-agent-{sha256}
 [ -O "$f" ] && echo "{sha256}  $f" | sha256sum --check --status && "$f" --version >/dev/null && echo "$f" && exit; done; :"#
         );
-        let user = Self { session: self.session.as_user(), agent: String::new(), _config: None };
+        let user = Self { session: self.session.as_user(), agent: String::new(), root: None, _config: None };
         let found = user.script(&find, Input::Nothing).await?;
         if !found.trim().is_empty() {
             return Ok(found.trim().to_owned());
@@ -194,6 +227,7 @@ if "$t" --version >/dev/null 2>&1; then mv "$t" "$f"; echo "$f"; exit; fi; done
         options: &[String],
     ) -> Result<P, Failure> {
         let bundle = self.send(bundle).await?;
+        let options = self.with_root(options);
         let mut argv = vec![self.agent.as_str(), "plan", "--format=json"];
         argv.extend(options.iter().map(String::as_str));
         argv.push(&bundle);
@@ -214,19 +248,29 @@ if "$t" --version >/dev/null 2>&1; then mv "$t" "$f"; echo "$f"; exit; fi; done
         report: &mut dyn Report,
     ) -> Result<ResourceCounts, Failure> {
         let bundle = self.send(bundle).await?;
+        let options = self.with_root(selection);
         let mut argv = vec![self.agent.as_str(), "apply", "--format=json"];
-        argv.extend(selection.iter().map(String::as_str));
+        argv.extend(options.iter().map(String::as_str));
         argv.push(&bundle);
         let applied = apply(&self.session, &argv, report).await;
         let removed = self.remove(&bundle).await;
         applied.and_then(|(counts, _)| removed.map(|()| counts))
     }
 
-    /// Removes the agent.
+    /// Options of the agent, and the root that it works on.
+    fn with_root(&self, options: &[String]) -> Vec<String> {
+        let root = self.root.iter().map(|root| format!("--root={}", root.display()));
+        options.iter().cloned().chain(root).collect()
+    }
+
+    /// Removes the agent, if it was put there.
     ///
     /// # Errors
     /// When it cannot be removed.
     pub async fn leave_nothing(&self) -> Result<(), Failure> {
+        if self.root.is_some() {
+            return Ok(());
+        }
         let folder =
             Path::new(&self.agent).parent().map(|path| path.display().to_string()).unwrap_or_default();
         let remove = format!(r#"rm -f "$1"; rmdir "{folder}" 2>/dev/null || :"#);
@@ -261,7 +305,7 @@ if "$t" --version >/dev/null 2>&1; then mv "$t" "$f"; echo "$f"; exit; fi; done
 
     /// Whether a program came to its end, and if not, why.
     fn done(&self, ended: &Ended) -> Result<(), Failure> {
-        let (host, why) = (&self.session.destination, ended.error.trim());
+        let (host, why) = (&self.session.place, ended.error.trim());
         match ended.code {
             Some(0) => Ok(()),
             Some(CONNECTION_FAILED) if why.contains("Host key verification failed") => {
@@ -292,7 +336,11 @@ mod tests {
         assert_eq!("ssh://admin@[2001:db8::1]:22".parse(), ssh("admin@2001:db8::1", Some(22)));
         assert_eq!("ssh://[2001:db8::1]".parse(), ssh("2001:db8::1", None));
         assert_eq!("vagrant".parse(), Ok(Target::Vagrant(None)));
+        assert_eq!("root:/mnt/a".parse(), Ok(Target::Root("/mnt/a".into())));
         assert_eq!("vagrant:web".parse(), Ok(Target::Vagrant(Some("web".into()))));
+        for text in ["ssh://admin@[2001:db8::1]:22", "ssh://web-1", "vagrant:web", "root:/mnt"] {
+            assert_eq!(text.parse().map(|target: Target| target.to_string()), Ok(text.to_owned()));
+        }
         for wrong in [
             "",
             "web-1",
@@ -301,6 +349,8 @@ mod tests {
             "ssh://a:b",
             "vagrant:",
             "http://a",
+            "root:",
+            "root:mnt",
             "ssh://a/b",
         ] {
             assert!(wrong.parse::<Target>().is_err(), "{wrong}");

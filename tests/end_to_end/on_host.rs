@@ -135,11 +135,22 @@ fn a_plan_over_ssh_changes_nothing_and_applying_it_does_what_it_says() -> Outcom
     assert!(some.stdout.contains("Plan: 1 to change"), "{}", some.stdout);
 
     let apply = ["apply", "images/site.yaml", &target];
+    let kept = site.baker(&["plan", "images/site.yaml", &target, "--save=site.plan"])?;
+    assert_eq!(kept.code, Some(0), "{}", kept.stderr);
+    site.host.output(&["sh", "-c", "echo moved >/etc/site"])?;
+    let moved = site.baker(&["apply", "site.plan"])?;
+    assert_eq!(moved.code, Some(1), "{}", moved.stdout);
+    assert!(moved.stderr.contains("is not as it was when the plan was saved"), "{}", moved.stderr);
+    assert_eq!(site.host.output(&["cat", "/etc/site"])?, "moved\n");
+    site.host.output(&["rm", "/etc/site"])?;
+    let other = site.baker(&["apply", "site.plan", &target])?;
+    assert!(other.stderr.contains("leave out `--on`"), "{}", other.stderr);
+
     let asked = site.baker(&apply)?;
     assert_eq!(asked.code, Some(1), "{}", asked.stdout);
     assert!(asked.stderr.contains("say `--yes`"), "{}", asked.stderr);
     assert_eq!(site.everything()?, before);
-    let applied = site.baker(&["apply", "images/site.yaml", &target, "--yes"])?;
+    let applied = site.baker(&["apply", "site.plan"])?;
     assert_eq!(applied.code, Some(0), "{}", applied.stderr);
     assert!(applied.stdout.ends_with("3 changed, 0 unchanged\n"), "{}", applied.stdout);
     assert_eq!(site.host.output(&["stat", "--format=%G %a", "/etc/site"])?, "site 640\n");
@@ -167,7 +178,7 @@ fn what_keeps_a_host_from_being_planned_is_told() -> Outcome {
     let ended = plan("web-1")?;
     assert_eq!(ended.code, Some(64), "{}", ended.stderr);
     assert!(
-        ended.stderr.contains("a target is `ssh://[USER@]HOST[:PORT]` or `vagrant[:NAME]`"),
+        ended.stderr.contains("a target is `ssh://[USER@]HOST[:PORT]`, `vagrant[:NAME]` or `root:PATH`"),
         "{}",
         ended.stderr
     );
@@ -208,5 +219,32 @@ fn what_keeps_a_host_from_being_planned_is_told() -> Outcome {
     let ended = plan(&format!("ssh://deploy@{address}"))?;
     assert_eq!(ended.code, Some(1), "{}", ended.stdout);
     assert!(ended.stderr.contains("the key of `deploy@10.200.0.2` is not the known one"), "{}", ended.stderr);
+    Ok(())
+}
+
+#[test]
+fn a_tree_is_planned_and_changed_with_nothing_executed_in_it() -> Outcome {
+    let workspace = Workspace::new()?
+        .with("images/base.yaml", BASE)?
+        .with("images/site.yaml", SITE)?
+        .with("recipes/site/recipe.yaml", RECIPE)?;
+    let disk = Disk::of_image(&workspace.bake("base")?)?;
+    let tree = disk.tree();
+    // Whoever ran a program of the tree would be told by this one.
+    fs::write(tree.join("usr/sbin/groupadd"), "#!/bin/sh\ntouch /executed\nexit 1\n")?;
+    let target = format!("--on=root:{}", tree.display());
+    let plan = ["plan", "images/site.yaml", &target, "--detailed-exitcode"];
+    let planned = workspace.baker(&plan)?;
+    assert_eq!(planned.code, Some(2), "{}", planned.stderr);
+    assert!(planned.stdout.contains("Plan: 3 to change"), "{}", planned.stdout);
+    assert!(!tree.join("etc/site").exists());
+    let applied = workspace.baker(&["apply", "images/site.yaml", &target, "--yes"])?;
+    assert_eq!(applied.code, Some(0), "{}{}", applied.stdout, applied.stderr);
+    assert_eq!(fs::read_to_string(tree.join("etc/site"))?, "it is here\n");
+    assert!(fs::read_to_string(tree.join("etc/group"))?.contains("\nsite:"));
+    assert!(!tree.join("executed").exists());
+    assert_eq!(workspace.baker(&plan)?.code, Some(0));
+    let exact = workspace.baker(&["plan", "images/site.yaml", &target, "--exact"])?;
+    assert!(exact.stderr.contains("nothing is executed in a tree"), "{}", exact.stderr);
     Ok(())
 }

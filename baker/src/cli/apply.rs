@@ -1,5 +1,6 @@
 //! `apply`: make what an image's recipes say true on a host that is there.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
@@ -12,20 +13,24 @@ use super::{
 use crate::failure::Failure;
 use crate::image::Chain;
 use crate::report::Human;
+use crate::saved::SavedPlan;
 use crate::target::Target;
 
 /// Apply an image's recipes to a host that is there, such as a machine of Vagrant
 ///
 /// The plan is shown first, and nothing is changed before somebody says `yes`. Afterwards a second plan has to be empty.
+///
+/// In place of an image it can be a plan that `baker plan --save` has kept. That was agreed to when it was made: it is applied
+/// to its host as it is, or not at all if the host would be changed in another way by now.
 #[derive(Debug, clap::Args)]
 pub(super) struct Apply {
     #[command(flatten)]
     image: ImageArguments,
     #[command(flatten)]
     selection: Selection,
-    /// The host: `ssh://[USER@]HOST[:PORT]` or `vagrant[:NAME]`
+    /// The host: `ssh://[USER@]HOST[:PORT]`, `vagrant[:NAME]`, or a tree, `root:PATH`
     #[arg(long = "on", value_name = "TARGET")]
-    target: Target,
+    target: Option<Target>,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
@@ -40,36 +45,82 @@ pub(super) struct Apply {
     verbose: bool,
 }
 
+/// What is applied, and where.
+struct Wanted {
+    target: Target,
+    options: Vec<String>,
+    bundle: BTreeMap<String, Vec<u8>>,
+    /// What was agreed to.
+    plan: Option<Changes>,
+}
+
 impl Apply {
     pub(super) async fn run(self, world: &World, state: &State) -> u8 {
-        let chain = match self.image.load(world, state) {
-            Ok(chain) => chain,
-            Err(problems) => return fail_with(&problems),
+        let wanted = match self.saved() {
+            Ok(Some(wanted)) => wanted,
+            Ok(None) => match self.image.load(world, state) {
+                Ok(chain) => match self.of_image(&chain) {
+                    Ok(wanted) => wanted,
+                    Err(failure) => return fail(&failure),
+                },
+                Err(problems) => return fail_with(&problems),
+            },
+            Err(failure) => return fail(&failure),
         };
         let mut interrupts = match Interrupts::listen() {
             Ok(interrupts) => interrupts,
             Err(failure) => return fail(&failure),
         };
         let applied = tokio::select! {
-            applied = self.apply(world, &chain) => applied,
+            applied = self.apply(world, &wanted) => applied,
             () = interrupts.told() => return INTERRUPTED,
         };
         applied.unwrap_or_else(|failure| fail(&failure))
     }
 
-    async fn apply(&self, world: &World, chain: &Chain) -> Result<u8, Failure> {
-        let (bundle, selection) = (bundle_of(chain)?, self.selection.options());
-        let host = self.target.connect(|arch| agent(self.agent.as_deref(), world, arch)).await?;
-        let plan: Changes = host.plan(&bundle, &selection).await?;
+    /// The plan that is named in place of an image.
+    fn saved(&self) -> Result<Option<Wanted>, Failure> {
+        // What is wrong with an image that is not there is said when it is read.
+        if !self.image.image.is_file() {
+            return Ok(None);
+        }
+        let Some(SavedPlan { target, options, plan, bundle }) = SavedPlan::open(&self.image.image)? else {
+            return Ok(None);
+        };
+        if self.target.is_some() || !self.image.reading.is_empty() || !self.selection.options().is_empty() {
+            return Err(Failure::new("a plan that was saved is applied as it is, to the host that it is of")
+                .help("leave out `--on`, `--var`, `--recipes` and tags, or plan again"));
+        }
+        let target = target.parse().map_err(Failure::new)?;
+        Ok(Some(Wanted { target, options, bundle, plan: Some(plan) }))
+    }
+
+    fn of_image(&self, chain: &Chain) -> Result<Wanted, Failure> {
+        let target = self.target.clone().ok_or_else(|| {
+            Failure::new("nobody has said which host the recipes are applied to").help("say `--on TARGET`")
+        })?;
+        Ok(Wanted { target, options: self.selection.options(), bundle: bundle_of(chain)?, plan: None })
+    }
+
+    async fn apply(&self, world: &World, wanted: &Wanted) -> Result<u8, Failure> {
+        let Wanted { target, options, bundle, plan: agreed_to } = wanted;
+        let host = target.connect(|arch| agent(self.agent.as_deref(), world, arch)).await?;
+        let plan: Changes = host.plan(bundle, options).await?;
         let _ = writeln!(io::stdout(), "{plan}");
         let mut code = DONE;
+        if agreed_to.as_ref().is_some_and(|agreed_to| *agreed_to != plan) {
+            return Err(Failure::new(format!(
+                "`{target}` is not as it was when the plan was saved, and nothing was changed: the plan would be another one by now"
+            ))
+            .help("plan again, with `--save`"));
+        }
         if !plan.is_empty() {
-            if !self.yes && !agreed()? {
+            if agreed_to.is_none() && !self.yes && !agreed()? {
                 complain("nothing was changed");
                 return Ok(FAILED);
             }
-            let counts = host.apply(&bundle, &selection, &mut Human::new(self.verbose)).await?;
-            let left: Changes = host.plan(&bundle, &selection).await?;
+            let counts = host.apply(bundle, options, &mut Human::new(self.verbose)).await?;
+            let left: Changes = host.plan(bundle, options).await?;
             let _ = writeln!(io::stdout(), "{} changed, {} unchanged", counts.changed, counts.unchanged);
             if !left.is_empty() {
                 let what = format!("after the recipes were applied a second plan is not empty:\n{left}");

@@ -25,6 +25,7 @@ use crate::failure::Failure;
 use crate::image::Chain;
 use crate::platform::{Platform, Run};
 use crate::report::{Human, Report, markdown};
+use crate::saved::SavedPlan;
 use crate::target::Target;
 
 /// Show what a bake would change, and change nothing
@@ -41,7 +42,7 @@ pub(super) struct Plan {
     #[command(flatten)]
     on: On,
     /// Where to plan: `local` or `ec2`, as with `--platform`, or a host that is there:
-    /// `ssh://[USER@]HOST[:PORT]` or `vagrant[:NAME]`
+    /// `ssh://[USER@]HOST[:PORT]`, `vagrant[:NAME]`, or a tree, `root:PATH`
     #[arg(long = "on", value_name = "TARGET", value_parser = place, conflicts_with = "platform")]
     target: Option<Place>,
     /// Apply the recipes to a copy of the host that is thrown away, and show what that makes of it
@@ -49,6 +50,9 @@ pub(super) struct Plan {
     /// What is written there goes to memory. Packages are really installed and commands really run; units are not started.
     #[arg(long)]
     exact: bool,
+    /// Keep the plan in a file: `baker apply FILE` applies it as it is, or not at all if the host has changed
+    #[arg(long, value_name = "FILE", requires = "target", conflicts_with = "exact")]
+    save: Option<PathBuf>,
     /// Remove the agent from the host afterwards, which else stays in the user's cache there for the next time
     #[arg(long, requires = "target")]
     leave_nothing: bool,
@@ -162,6 +166,9 @@ pub(super) fn bundle_of(chain: &Chain) -> Result<BTreeMap<String, Vec<u8>>, Fail
 impl Plan {
     pub(super) async fn run(mut self, world: &World, state: &State) -> u8 {
         if let Some(Place::Builder(platform)) = self.target {
+            if self.save.is_some() {
+                return fail(&Failure::new("`--save` is for a host that is there: a builder is thrown away"));
+            }
             self.on.platform = platform;
         }
         let chain = match self.image.load(world, state) {
@@ -193,6 +200,20 @@ impl Plan {
         if self.detailed_exitcode && !plan.is_empty() { CHANGES } else { DONE }
     }
 
+    /// Saves a plan, if that is wanted.
+    fn kept(
+        &self,
+        target: &Target,
+        bundle: &BTreeMap<String, Vec<u8>>,
+        plan: Changes,
+    ) -> Result<Planned, Failure> {
+        if let Some(path) = &self.save {
+            let (target, options) = (target.to_string(), self.selection.options());
+            SavedPlan { target, options, plan: plan.clone(), bundle: bundle.clone() }.save(path)?;
+        }
+        Ok(Planned::Fast(plan))
+    }
+
     /// Options of the agent's `plan`.
     fn options(&self) -> Vec<String> {
         let exact = self.exact.then(|| "--exact".to_owned());
@@ -206,6 +227,9 @@ impl Plan {
         world: &World,
         chain: &Chain,
     ) -> Result<Option<Planned>, Failure> {
+        if self.exact && matches!(target, Target::Root(_)) {
+            return Err(Failure::new("`--exact` is for a host that runs: nothing is executed in a tree"));
+        }
         let mut interrupts = Interrupts::listen()?;
         let (bundle, options) = (bundle_of(chain)?, self.options());
         let planned = async {
@@ -213,7 +237,7 @@ impl Plan {
             let plan = if self.exact {
                 host.plan(&bundle, &options).await.map(Planned::Exact)
             } else {
-                host.plan(&bundle, &options).await.map(Planned::Fast)
+                host.plan(&bundle, &options).await.and_then(|plan| self.kept(target, &bundle, plan))
             };
             if self.leave_nothing {
                 host.leave_nothing().await?;

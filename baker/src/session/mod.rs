@@ -9,7 +9,7 @@ use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 
-pub use host::HostSession;
+pub use host::{HostSession, Place};
 pub use local::LocalSession;
 pub use ssh::{Keys, Proxy, Reach, SshSession};
 
