@@ -239,7 +239,7 @@ impl<P: Platform> Bake<'_, P> {
         let resources = self
             .step(Step::Apply, &mut run, async |run| {
                 let argv = [AGENT, "apply", "--format=json", BUNDLE];
-                apply(&session, &argv, &mut made.hearing(run.report)).await
+                apply(&session, &argv, Input::Nothing, &mut made.hearing(run.report)).await
             })
             .await?;
         self.step(Step::Prove, &mut run, async |_| prove(&session).await).await?;
@@ -389,7 +389,7 @@ pub async fn plan_on_builder<P: DeserializeOwned>(
     let mut argv = vec![AGENT, "plan", "--format=json"];
     argv.extend(options.iter().map(String::as_str));
     argv.push(BUNDLE);
-    read_plan(session, &argv).await
+    read_plan(session, &argv, Input::Nothing).await
 }
 
 /// What recipes can ask of a builder.
@@ -412,9 +412,10 @@ pub async fn facts_of_builder(session: &impl Session, agent: &Agent) -> Result<H
 pub(crate) async fn read_plan<P: DeserializeOwned>(
     session: &impl Session,
     argv: &[&str],
+    input: Input,
 ) -> Result<P, Failure> {
     let mut text = String::new();
-    let ended = session.run(argv, Input::Nothing, &mut |line| text += line).await.map_err(failed("plan"))?;
+    let ended = session.run(argv, input, &mut |line| text += line).await.map_err(failed("plan"))?;
     match serde_json::from_str(&text) {
         Ok(plan) if ended.code == Some(0) => Ok(plan),
         _ => Err(lost("plan", &ended)),
@@ -441,6 +442,7 @@ fn lost(what: &str, ended: &Ended) -> Failure {
 pub(crate) async fn apply(
     session: &impl Session,
     argv: &[&str],
+    input: Input,
     report: &mut dyn Report,
 ) -> Result<(ResourceCounts, String), Failure> {
     let mut counts = ResourceCounts::default();
@@ -465,7 +467,7 @@ pub(crate) async fn apply(
         }
         report.event(&Event::Agent { agent });
     };
-    let ended = session.run(argv, Input::Nothing, &mut line).await.map_err(failed("apply the recipes"))?;
+    let ended = session.run(argv, input, &mut line).await.map_err(failed("apply the recipes"))?;
     match (ended.code, failure) {
         (Some(0), _) => Ok((counts, format!("{} changed, {} unchanged", counts.changed, counts.unchanged))),
         (_, Some(failure)) => Err(failure),
@@ -475,7 +477,7 @@ pub(crate) async fn apply(
 
 /// A second plan has to be empty: what is in the image is what the recipes say.
 async fn prove(session: &impl Session) -> Result<((), String), Failure> {
-    let plan: Plan = read_plan(session, &[AGENT, "plan", "--format=json", BUNDLE]).await?;
+    let plan: Plan = read_plan(session, &[AGENT, "plan", "--format=json", BUNDLE], Input::Nothing).await?;
     if plan.is_empty() {
         return Ok(((), format!("a second plan is empty ({} resources)", plan.items.len())));
     }

@@ -21,8 +21,16 @@ use crate::session::{Ended, HostSession, Input, Place, Session};
 /// What OpenSSH ends with when it is not the program that failed (ssh(1), EXIT STATUS).
 const CONNECTION_FAILED: i32 = 255;
 
-/// The bundle on the host. `/run` is on tmpfs, so nothing of it gets to a disk.
-const FOLDER: &str = "/run/baker-plan";
+/// Works on a bundle that only root can read. `/run` is on tmpfs, so nothing of it gets to a disk.
+const ON_BUNDLE: &str = r#"umask 077; d=$(mktemp --directory /run/baker-plan.XXXXXXXX); trap 'rm -rf "$d"' EXIT
+trap 'exit 143' HUP INT PIPE TERM; cat >"$d/bundle.tar"; "$@" "$d/bundle.tar" </dev/null"#;
+
+/// Tells who and what answers, which agents are in the user's cache and can be run, each by its SHA-256, and last what sudo
+/// refuses with. What it says besides, such as that it cannot resolve the host's name, is no refusal.
+const LOOK: &str = r#"id -u; uname -m
+for d in "${XDG_CACHE_HOME:-$HOME/.cache}/baker" "/var/tmp/baker-$(id -u)"; do for f in "$d"/bootstrap-agent-*; do
+if [ -O "$f" ] && "$f" --version >/dev/null 2>&1; then sha256sum "$f" | sed 's/^/agent /'; fi; done; done
+said=$(sudo --non-interactive true 2>&1) || echo "${said:-it failed}""#;
 
 /// A host that is there already.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +104,8 @@ pub struct Host {
     session: HostSession,
     /// Where the agent is.
     agent: String,
+    /// The agents that are there already, by their SHA-256.
+    cached: BTreeMap<String, String>,
     /// The root that it works on, if not the host's own.
     root: Option<PathBuf>,
     /// The configuration of ssh that was made for it.
@@ -164,12 +174,14 @@ async fn vagrant(name: Option<&str>) -> Result<String, Failure> {
 }
 
 impl Host {
+    fn of(session: HostSession, config: Option<TempDir>) -> Self {
+        Self { session, agent: String::new(), cached: BTreeMap::new(), root: None, _config: config }
+    }
+
     /// Looks who answers.
     async fn find(session: HostSession, config: Option<TempDir>) -> Result<(Self, Architecture), Failure> {
-        let host = Self { session, agent: String::new(), root: None, _config: config };
-        // What sudo says besides, such as that it cannot resolve the host's name, is no refusal.
-        let look = "id -u; uname -m; said=$(sudo --non-interactive true 2>&1) || echo \"${said:-it failed}\"";
-        let said = host.script(look, Input::Nothing).await?;
+        let host = Self::of(session, config);
+        let said = host.script(LOOK, Input::Nothing).await?;
         let mut lines = said.lines();
         let (user, machine) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
         let arch = match machine {
@@ -178,7 +190,7 @@ impl Host {
             other => return Err(Failure::new(format!("there is no agent for its processor, `{other}`"))),
         };
         let is_root = user == "0";
-        let refused: Vec<&str> = lines.collect();
+        let (cached, refused): (Vec<&str>, Vec<&str>) = lines.partition(|line| line.starts_with("agent "));
         if !is_root && !refused.is_empty() {
             return Err(Failure::new(format!(
                 "sudo refuses on `{}`: {}",
@@ -188,21 +200,19 @@ impl Host {
             .help("let this user use sudo without a password (NOPASSWD), or connect as root"));
         }
         let session = HostSession { sudo: !is_root, ..host.session };
-        Ok((Self { session, ..host }, arch))
+        // `SHA256  PATH`, as sha256sum prints it.
+        let cached = cached.iter().filter_map(|line| line.strip_prefix("agent ")?.split_once("  "));
+        let cached = cached.map(|(sha256, path)| (sha256.to_owned(), path.to_owned())).collect();
+        Ok((Self { session, cached, ..host }, arch))
     }
 
     /// Puts the agent where it can be run, unless it is there, and returns where that is.
     async fn place(&self, agent: &Agent) -> Result<String, Failure> {
         let sha256 = &agent.sha256;
-        let find = format!(
-            r#"for d in "${{XDG_CACHE_HOME:-$HOME/.cache}}/baker" "/var/tmp/baker-$(id -u)"; do f=$d/bootstrap-agent-{sha256}
-[ -O "$f" ] && echo "{sha256}  $f" | sha256sum --check --status && "$f" --version >/dev/null && echo "$f" && exit; done; :"#
-        );
-        let user = Self { session: self.session.as_user(), agent: String::new(), root: None, _config: None };
-        let found = user.script(&find, Input::Nothing).await?;
-        if !found.trim().is_empty() {
-            return Ok(found.trim().to_owned());
+        if let Some(path) = self.cached.get(sha256) {
+            return Ok(path.clone());
         }
+        let user = Self::of(self.session.as_user(), None);
         // A folder of programs that may not be run is no place for one.
         let put = format!(
             r#"umask 077; t=; for d in "${{XDG_CACHE_HOME:-$HOME/.cache}}/baker" "/var/tmp/baker-$(id -u)"; do
@@ -226,35 +236,34 @@ if "$t" --version >/dev/null 2>&1; then mv "$t" "$f"; echo "$f"; exit; fi; done
         bundle: &BTreeMap<String, Vec<u8>>,
         options: &[String],
     ) -> Result<P, Failure> {
-        let bundle = self.send(bundle).await?;
         let options = self.with_root(options);
-        let mut argv = vec![self.agent.as_str(), "plan", "--format=json"];
-        argv.extend(options.iter().map(String::as_str));
-        argv.push(&bundle);
-        let plan = read_plan(&self.session, &argv).await;
-        // Why there is no plan matters more than that something was left behind.
-        let removed = self.remove(&bundle).await;
-        plan.and_then(|plan| removed.map(|()| plan))
+        let argv = self.with_bundle("plan", &options);
+        read_plan(&self.session, &argv, Input::Bytes(tar_of(bundle)?)).await
     }
 
-    /// Applies a bundle. `selection` is options of the agent's `apply`.
+    /// Applies a bundle. `options` are those of the agent's `apply`. Once it has begun, the host goes on to the end, even if the
+    /// connection is lost.
     ///
     /// # Errors
     /// When it cannot be sent, or something in it could not be made true.
     pub async fn apply(
         &self,
         bundle: &BTreeMap<String, Vec<u8>>,
-        selection: &[String],
+        options: &[String],
         report: &mut dyn Report,
     ) -> Result<ResourceCounts, Failure> {
-        let bundle = self.send(bundle).await?;
-        let options = self.with_root(selection);
-        let mut argv = vec![self.agent.as_str(), "apply", "--format=json"];
+        let options = self.with_root(options);
+        let argv = self.with_bundle("apply", &options);
+        let input = Input::Bytes(tar_of(bundle)?);
+        apply(&self.session, &argv, input, report).await.map(|(counts, _)| counts)
+    }
+
+    /// Runs a verb of the agent on the bundle that comes on standard input. One connection brings it, works on it and
+    /// removes it, so that it is removed even if the connection is lost meanwhile.
+    fn with_bundle<'a>(&'a self, verb: &'a str, options: &'a [String]) -> Vec<&'a str> {
+        let mut argv = vec!["sh", "-euc", ON_BUNDLE, "sh", self.agent.as_str(), verb, "--format=json"];
         argv.extend(options.iter().map(String::as_str));
-        argv.push(&bundle);
-        let applied = apply(&self.session, &argv, report).await;
-        let removed = self.remove(&bundle).await;
-        applied.and_then(|(counts, _)| removed.map(|()| counts))
+        argv
     }
 
     /// Options of the agent, and the root that it works on.
@@ -277,20 +286,6 @@ if "$t" --version >/dev/null 2>&1; then mv "$t" "$f"; echo "$f"; exit; fi; done
         let argv = ["sh", "-c", &remove, "sh", &self.agent];
         let ended = self.session.run(&argv, Input::Nothing, &mut |_| {}).await;
         self.done(&ended.map_err(failed("remove the agent"))?)
-    }
-
-    /// Sends a bundle that only root can read, and returns where it is.
-    async fn send(&self, bundle: &BTreeMap<String, Vec<u8>>) -> Result<String, Failure> {
-        let put = format!(
-            "umask 077; d=$(mktemp --directory {FOLDER}.XXXXXXXX); cat >\"$d/bundle.tar\"; echo \"$d/bundle.tar\""
-        );
-        self.script(&put, Input::Bytes(tar_of(bundle)?)).await.map(|path| path.trim().to_owned())
-    }
-
-    async fn remove(&self, bundle: &str) -> Result<(), Failure> {
-        let folder = bundle.trim_end_matches("/bundle.tar");
-        let ended = self.session.run(&["rm", "-rf", folder], Input::Nothing, &mut |_| {}).await;
-        self.done(&ended.map_err(failed("remove the bundle"))?)
     }
 
     /// Runs a script, and returns what it prints.

@@ -36,7 +36,9 @@ pub fn open(path: &Path) -> Result<Opened, Problems> {
         return Ok(Opened { bundle: Bundle::open(path)?, folder: path.to_owned(), _unpacked: None });
     }
     let failed = |error: io::Error| Problem::new(format!("failed to unpack `{}`: {error}", path.display()));
-    let folder = TempDir::with_prefix("bundle-").map_err(failed)?;
+    // Whoever put it there found room, on tmpfs if it is baker; `/tmp` may be full.
+    let beside = TempDir::with_prefix_in("bundle-", path.parent().unwrap_or(Path::new("/")));
+    let folder = beside.or_else(|_| TempDir::with_prefix("bundle-")).map_err(failed)?;
     unpack(path, folder.path()).map_err(failed)?;
     Ok(Opened {
         bundle: Bundle::open(folder.path())?,

@@ -5,6 +5,8 @@ use std::error::Error;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use testbed::host::{Disk, Host};
 use testbed::workspace::{Ended, Workspace};
@@ -76,7 +78,8 @@ impl Site {
         let (known, config) = (self.workspace.path("known_hosts"), self.workspace.path("ssh_config"));
         fs::write(&known, format!("{} {key}", World::address(2)))?;
         let text = format!(
-            "Host *\n  IdentityFile {}\n  IdentitiesOnly yes\n  UserKnownHostsFile {}\n  GlobalKnownHostsFile /dev/null\n  ConnectTimeout 10\n",
+            "Host jump\n  HostName {0}\n  User deploy\nHost behind\n  HostName {0}\n  ProxyJump jump\nHost *\n  IdentityFile {1}\n  IdentitiesOnly yes\n  UserKnownHostsFile {2}\n  GlobalKnownHostsFile /dev/null\n  ConnectTimeout 10\n",
+            World::address(2),
             self.workspace.path("key").display(),
             known.display()
         );
@@ -191,6 +194,16 @@ fn what_keeps_a_host_from_being_planned_is_told() -> Outcome {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     site.host.output(&["hostname", name.trim()])?;
 
+    // By way of another host, and with no room for a temporary file.
+    site.host.output(&[
+        "sh",
+        "-c",
+        "mount -t tmpfs -o size=4k none /tmp; echo full >/tmp/full; ! echo more >/tmp/more",
+    ])?;
+    let ended = plan("ssh://deploy@behind")?;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    site.host.output(&["umount", "/tmp"])?;
+
     // Programs cannot be run from the cache, so the agent is somewhere else.
     let noexec = "install -d -o deploy -g deploy /home/deploy/.cache
                   mount -t tmpfs -o noexec,mode=777 none /home/deploy/.cache";
@@ -246,5 +259,35 @@ fn a_tree_is_planned_and_changed_with_nothing_executed_in_it() -> Outcome {
     assert_eq!(workspace.baker(&plan)?.code, Some(0));
     let exact = workspace.baker(&["plan", "images/site.yaml", &target, "--exact"])?;
     assert!(exact.stderr.contains("nothing is executed in a tree"), "{}", exact.stderr);
+    Ok(())
+}
+
+#[test]
+fn a_host_whose_connection_is_lost_goes_on_to_the_end() -> Outcome {
+    const SLOW: &str = "resources:\n  - command: { argv: [ sh, -c, \"sleep 5.4321; touch /etc/slow\" ], creates: /etc/slow }\n";
+    let site = Site::new()?;
+    fs::write(site.workspace.path("recipes/site/recipe.yaml"), SLOW)?;
+    let target = format!("--on=ssh://deploy@{}", World::address(2));
+    let until = Instant::now() + Duration::from_mins(1);
+    let wait_for = |what: &str| -> Outcome {
+        while !site.host.run(&["sh", "-c", what])?.status.success() {
+            assert!(Instant::now() < until, "{what}");
+            thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    };
+    let ended = thread::scope(|scope| {
+        let apply = scope.spawn(|| site.baker(&["apply", "images/site.yaml", &target, "--yes"]));
+        wait_for(
+            "for p in /proc/[0-9]*; do [ \"$(tr '\\0' ' ' <$p/cmdline)\" = 'sleep 5.4321 ' ] && exit; done; false",
+        )?;
+        // Whoever serves the user, and nobody who works for him.
+        site.host.output(&["sh", "-c", "for p in /proc/[0-9]*; do case $(tr '\\0' ' ' <$p/cmdline) in 'sshd: deploy'*) kill -9 ${p#/proc/};; esac; done"])?;
+        apply.join().map_err(|_| "it panicked")?.map_err(Box::<dyn Error>::from)
+    })?;
+    assert_eq!(ended.code, Some(1), "{}", ended.stdout);
+    wait_for("test -e /etc/slow && ! ls -d /run/baker-plan.*")?;
+    let again = site.baker(&["plan", "images/site.yaml", &target, "--detailed-exitcode"])?;
+    assert_eq!(again.code, Some(0), "{}{}", again.stdout, again.stderr);
     Ok(())
 }

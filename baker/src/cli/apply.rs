@@ -73,7 +73,9 @@ impl Apply {
         };
         let applied = tokio::select! {
             applied = self.apply(world, &wanted) => applied,
-            () = interrupts.told() => return INTERRUPTED,
+            () = interrupts.told_and("a run that has begun goes on on the host; plan again to see where it is") => {
+                return INTERRUPTED;
+            }
         };
         applied.unwrap_or_else(|failure| fail(&failure))
     }

@@ -292,13 +292,18 @@ impl Interrupts {
         Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 
-    /// Ends when this process is told to stop.
+    /// Ends when this process is told to stop, and something is to be undone.
     async fn told(&mut self) {
+        self.told_and("undoing what was created").await;
+    }
+
+    /// Ends when this process is told to stop, and says what comes of that.
+    async fn told_and(&mut self, then: &str) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
-        complain("interrupted: undoing what was created");
+        complain(&format!("interrupted: {then}"));
     }
 }
 

@@ -246,7 +246,7 @@ impl Plan {
         };
         tokio::select! {
             plan = planned => plan,
-            () = interrupts.told() => Ok(None),
+            () = interrupts.told_and("nothing was changed on the host") => Ok(None),
         }
     }
 
