@@ -10,6 +10,7 @@ use testbed::person::{Person, said};
 use testbed::workspace::Workspace;
 use testbed::world::World;
 
+use super::ssh::sshd_is_as_its_profile_says_and_outlives_a_change_of_its_port;
 use super::vendors::programs_of_vendors_are_what_their_digests_say;
 use crate::Outcome;
 
@@ -18,7 +19,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 /// What all of them are booted from.
 const IMAGE: &str = "source: { local: { suite: bookworm } }
 recipes:
-  - packages: { install: [ca-certificates, curl, iproute2, nftables, oathtool, procps, python3, sudo] }
+  - packages: { install: [ca-certificates, conntrack, curl, ebtables, ethtool, iproute2, kmod, nftables, oathtool, procps, python3, socat, sudo] }
   - jumpbox: { port: 2222, destinations: ['10.200.0.3:8000'] }
   - docker: { live_restore: false }
   - keepalived: { addresses: [10.200.0.99/32], interface: eth0 }
@@ -57,7 +58,8 @@ fn roles_of_several_hosts_work_together() -> Outcome {
     people_go_on_by_the_jumpbox_with_a_key_and_a_code(&world, &one, &two)?;
     an_address_moves_to_the_host_that_is_left(&one, &two)?;
     a_swarm_is_made_and_joined(&one, &two)?;
-    programs_of_vendors_are_what_their_digests_say(&two)
+    programs_of_vendors_are_what_their_digests_say(&two)?;
+    sshd_is_as_its_profile_says_and_outlives_a_change_of_its_port(&world, &one)
 }
 
 fn people_go_on_by_the_jumpbox_with_a_key_and_a_code(world: &World, jumpbox: &Host, other: &Host) -> Outcome {

@@ -16,6 +16,7 @@ use crate::boot::{AGENT, status_of};
 
 mod cases;
 mod hosts;
+mod ssh;
 mod vendors;
 
 use cases::GROUPS;
@@ -23,15 +24,21 @@ use cases::GROUPS;
 /// What is applied at boot, and what only hosts show, is seen working there (`hosts.rs`, `vendors.rs`).
 const AT_BOOT: &[&str] = &[
     "bootstrap-agent",
+    "cloudwatch-agent",
     "consul-agent",
     "consul-templates",
     "docker-swarm-manager",
     "docker-swarm-worker",
+    "ecs-host",
     "elasticsearch",
+    "fluent-bit",
     "jumpbox",
     "kibana",
+    "kubernetes-join",
+    "kubernetes-node",
     "mesos-agent",
     "mesos-master",
+    "ssm-agent",
     "users",
     "vendor-service",
     "web-site",

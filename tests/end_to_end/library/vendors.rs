@@ -10,6 +10,7 @@ use std::thread;
 use nix::sched::{CloneFlags, setns};
 use recipes::op::Content;
 use tempfile::TempDir;
+use testbed::apt::{Scripted, repository_with_scripts};
 use testbed::host::Host;
 use testbed::https::{Authority, Reply, Server};
 
@@ -83,6 +84,107 @@ pub(super) fn programs_of_vendors_are_what_their_digests_say(host: &Host) -> Out
     serde_json::from_str::<serde_json::Value>(&host.disk().read("/etc/consul/agent.json")?)?;
     let templates = host.disk().read("/etc/consul-template/config.hcl")?;
     assert!(templates.contains("{{ range service \"web\" }}"), "{templates}");
+    packages(host)?;
+    a_node_of_kubernetes_joins_with_its_token(host)
+}
+
+/// Agents that come as packages.
+fn packages(host: &Host) -> Outcome {
+    // There is no network, and so nothing that apt could ask; Docker leaves its swarm, in which containers cannot outlive it.
+    host.output(&[
+        "sh",
+        "-ec",
+        "rm -f /etc/apt/sources.list.d/*; : > /etc/apt/sources.list; docker swarm leave --force",
+    ])?;
+    let unit = "mkdir -p /lib/systemd/system; printf '[Service]\\nExecStart=/bin/sleep infinity\\n[Install]\\nWantedBy=multi-user.target\\n' > /lib/systemd/system/";
+    for (recipe, name, service, inputs) in [
+        ("ssm-agent", "amazon-ssm-agent", "amazon-ssm-agent", ""),
+        ("cloudwatch-agent", "amazon-cloudwatch-agent", "amazon-cloudwatch-agent", ""),
+        ("ecs-host", "amazon-ecs-init", "ecs", ", cluster: web"),
+        (
+            "fluent-bit",
+            "fluent-bit",
+            "fluent-bit",
+            ", opentelemetry: otel.internal, elasticsearch: es.internal, cloudwatch: /hosts",
+        ),
+    ] {
+        let folder = TempDir::with_prefix("vendor-")?;
+        let postinst = format!("#!/bin/sh -e\n{unit}{service}.service\n");
+        repository_with_scripts(
+            folder.path(),
+            &[Scripted { name, fields: "", scripts: &[("postinst", &postinst)] }],
+        )?;
+        let package = fs::read(folder.path().join(format!("{name}_1.0_all.deb")))?;
+        // It is there already, so nothing is fetched.
+        let there = host.disk().tree().join("opt/vendor");
+        fs::create_dir_all(&there)?;
+        fs::write(there.join(format!("{name}.deb")), &package)?;
+        let include = format!(
+            "  - include: {{ {recipe}: {{ url: 'https://127.0.0.1:1/none.deb', sha256: '{}'{inputs} }} }}\n",
+            Content::new(&package[..]).sha256()
+        );
+        apply(host, recipe, &include)?;
+        host.output(&["systemctl", "is-enabled", "--quiet", service])?;
+    }
+    let cluster = host.disk().read("/etc/ecs/ecs.config")?;
+    assert!(
+        cluster.contains("ECS_CLUSTER=web\n") && cluster.contains("ECS_DISABLE_PRIVILEGED=true\n"),
+        "{cluster}"
+    );
+    let outputs = host.disk().read("/etc/fluent-bit/fluent-bit.conf")?;
+    for output in ["opentelemetry", "es", "cloudwatch_logs"] {
+        assert!(outputs.lines().any(|line| line.split_whitespace().eq(["Name", output])), "{outputs}");
+    }
+    let settings = host.disk().read("/opt/aws/amazon-cloudwatch-agent/etc/amazon-cloudwatch-agent.json")?;
+    let settings: serde_json::Value = serde_json::from_str(&settings)?;
+    assert_eq!(
+        settings["logs"]["logs_collected"]["files"]["collect_list"][0]["file_path"],
+        "/var/log/syslog"
+    );
+    Ok(())
+}
+
+/// What stands in for kubeadm: it keeps what it is told, and says that the node has joined.
+const KUBEADM: &str = "#!/bin/sh -e\necho \"$*\" > /run/kubeadm.arguments\ncat \"${2#--config=}\" > /run/kubeadm.input\ntouch /etc/kubernetes/kubelet.conf\n";
+
+/// containerd is Debian's; kubelet waits until the node has joined.
+fn a_node_of_kubernetes_joins_with_its_token(host: &Host) -> Outcome {
+    let programs = archive_of(&[
+        ("kubernetes/node/bin/kubeadm", KUBEADM),
+        ("kubernetes/node/bin/kubelet", PROGRAM),
+        ("kubernetes/node/bin/kubectl", PROGRAM),
+    ])?;
+    let plugins = archive_of(&[("bridge", PROGRAM)])?;
+    let there = host.disk().tree().join("opt/vendor");
+    fs::create_dir_all(&there)?;
+    fs::write(there.join("kubernetes-node.archive"), &programs)?;
+    fs::write(there.join("cni-plugins.archive"), &plugins)?;
+    let node = format!(
+        "  - include: {{ kubernetes-node: {{ url: 'https://127.0.0.1:1/none', sha256: '{}', cni_url: 'https://127.0.0.1:1/none', cni_sha256: '{}' }} }}\n",
+        Content::new(&programs[..]).sha256(),
+        Content::new(&plugins[..]).sha256()
+    );
+    apply(host, "kubernetes-node", &node)?;
+    let settings = host.output(&["containerd", "config", "dump"])?;
+    assert!(
+        settings.contains("SystemdCgroup = true") && settings.contains("registry.k8s.io/pause"),
+        "{settings}"
+    );
+    let active = |unit: &str| {
+        Ok::<_, Box<dyn Error>>(host.run(&["systemctl", "is-active", "--quiet", unit])?.status.success())
+    };
+    host.output(&["systemctl", "start", "kubelet"])?;
+    assert!(!active("kubelet")?, "it has nothing to do before the node has joined");
+    let ca = "ab".repeat(32);
+    let join = format!(
+        "  - include: {{ kubernetes-join: {{ endpoint: '10.0.0.5:6443', token: abcdef.0123456789abcdef, ca_sha256: '{ca}', labels: tier=web }} }}\n"
+    );
+    apply(host, "kubernetes-join", &join)?;
+    assert!(active("kubelet")? && active("containerd")?);
+    let told = host.output(&["cat", "/run/kubeadm.input", "/run/kubeadm.arguments"])?;
+    for text in ["token: \"abcdef.0123456789abcdef\"", &format!("sha256:{ca}"), "join --config=/dev/stdin"] {
+        assert!(told.contains(text), "{text}: {told}");
+    }
     Ok(())
 }
 

@@ -97,7 +97,10 @@ fn is_of_a_package(tree: &Path, path: &str) -> io::Result<bool> {
 }
 
 /// What ssh-audit says of the server of a host, and of its own policy for hardened hosts of this release.
-fn ssh_audit(world: &World, host: &Host, tools: &Tools) -> io::Result<Ssh> {
+///
+/// # Errors
+/// When it does not answer.
+pub fn ssh_audit(world: &World, host: &Host, tools: &Tools) -> io::Result<Ssh> {
     let settings = host.output(&["/usr/sbin/sshd", "-T"])?;
     let port = settings.lines().find_map(|line| line.strip_prefix("port ")).unwrap_or("22").to_owned();
     // It starts when its keys are there, which a new host makes.
