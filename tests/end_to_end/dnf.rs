@@ -83,6 +83,8 @@ const LATER: &str = r#"resources:
   - package_hold: { names: [probe-held] }
   - package_hold: { names: [probe-upgraded], held: false }
   - package: { name: probe-library, state: absent }
+  - package: { name: probe-weak, source: /srv/repository/probe-weak-1.0.rpm }
+  - package: { name: probe-upgraded.noarch, source: /srv/repository/probe-upgraded-1.0.rpm }
 "#;
 
 fn checks(checks: &[&str]) -> String {
@@ -104,6 +106,7 @@ fn workspace() -> std::io::Result<Workspace> {
     let after_later = checks(&[
         "test $(rpm --query probe-held) = probe-held-2.0-1.noarch; test \"$(dnf --quiet versionlock list)\" = 'probe-held-0:2.0-1.*'",
         "test \"$(rpm --query --all --queryformat '%{NAME} ' 'probe-[als]*')\" = 'probe-strong '",
+        "test \"$(rpm --query --queryformat '%{EVR} ' probe-weak probe-upgraded)\" = '1.0-1 1.0-1 '",
     ]);
     Workspace::new()?
         .with("recipes/disguise/recipe.yaml", DISGUISE)?

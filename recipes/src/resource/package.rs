@@ -37,8 +37,8 @@ pub(super) struct Package {
     /// Exactly this version, or with `*` at the end the newest that starts so; any installed one is right if
     /// not said, and the newest is installed.
     version: Option<String>,
-    /// A `.deb` file of the host that it is installed from, with what it needs from the repositories; the version is
-    /// that of the file, older or newer than what is installed. For hosts with apt.
+    /// A `.deb` file of the host (with dnf: an `.rpm`) that it is installed from, with what it needs from the
+    /// repositories; the version is that of the file, older or newer than what is installed.
     source: Option<AbsolutePath>,
     /// Whether packages that it recommends come too (for dnf: its weak dependencies); `false` if not said.
     #[serde(default)]
@@ -73,10 +73,10 @@ impl Fields for Package {
             }
         }
         if let Some(source) = &self.source {
-            if source.as_path().extension().is_none_or(|extension| extension != "deb") {
-                // apt takes it for the name of a package otherwise.
+            if manager_of(source).is_none() {
+                // apt and dnf take it for the name of a package otherwise.
                 return Err(Problem::new(format!(
-                    "`{source}` is not a package: its name does not end with `.deb`"
+                    "`{source}` is not a package: its name ends with neither `.deb` nor `.rpm`"
                 )));
             }
             if self.version.is_some() || self.state != State::Present {
@@ -117,8 +117,10 @@ impl Resource for Package {
             Known::Unknown(why) => return Err(PlanError::Unknown(why)),
         };
         if let Some(source) = &self.source {
-            let instead = "put a `repository` that has the package before it, and leave `source` out";
-            needs(PackageManager::Apt, facts, "a `source`", instead)?;
+            let instead =
+                "write `when`, or put a `repository` before it that has the package, and leave `source` out";
+            let wanted = manager_of(source).unwrap_or(manager);
+            needs(wanted, facts, &format!("the file `{source}`"), instead)?;
             return self.plan_from(facts, source, installed.as_ref());
         }
         let is_right = match (&installed, &self.version) {
@@ -152,6 +154,15 @@ impl Resource for Package {
     }
 }
 
+/// Whose packages a file is one of, by its name.
+fn manager_of(source: &AbsolutePath) -> Option<PackageManager> {
+    match source.as_path().extension()?.to_str()? {
+        "deb" => Some(PackageManager::Apt),
+        "rpm" => Some(PackageManager::Dnf),
+        _ => None,
+    }
+}
+
 impl Package {
     /// Whether a removal was cut off.
     fn is_half_there(&self, facts: &dyn Facts) -> Result<bool, PlanError> {
@@ -170,7 +181,9 @@ impl Package {
                 format!("put a `download: {{ path: {source} }}` before it"),
             ));
         };
-        if self.name.0.split(':').next() != Some(name.as_str()) {
+        // The architecture is behind a colon, or with dnf behind a dot.
+        let rest = self.name.0.strip_prefix(name.as_str());
+        if rest.is_none_or(|rest| !rest.is_empty() && !rest.starts_with([':', '.'])) {
             return Err(PlanError::impossible(format!("`{source}` is the package `{name}`")));
         }
         if installed == Some(&version) {
@@ -299,11 +312,18 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_for_hosts_with_apt() {
+    fn a_file_is_for_hosts_with_its_package_manager() {
         let mut fake = Fake::amazon();
         fake.file("/srv/agent.deb", "Package: agent\nVersion: 2.1\n");
         let example = Example::resources("- package: { name: agent, source: /srv/agent.deb }");
-        insta::assert_snapshot!(example.fails(&mut fake), @"example: package agent: a `source` is for hosts with apt, and this is `amzn`, which has dnf; put a `repository` that has the package before it, and leave `source` out");
+        insta::assert_snapshot!(example.fails(&mut fake), @"example: package agent: the file `/srv/agent.deb` is for hosts with apt, and this is `amzn`, which has dnf; write `when`, or put a `repository` before it that has the package, and leave `source` out");
+        fake.file("/srv/agent.rpm", "Package: agent\nVersion: 2.1-1\n");
+        let example = Example::resources("- package: { name: agent.x86_64, source: /srv/agent.rpm }");
+        insta::assert_snapshot!(example.settles(&mut fake), @"
+        example: package agent.x86_64
+          + install agent.x86_64 2.1-1 from /srv/agent.rpm
+        Plan: 1 to change, 0 unchanged.
+        ");
     }
 
     #[test]
@@ -357,7 +377,7 @@ mod tests {
         insta::assert_snapshot!(problems("{ name: a, version: '*' }"), @"example/recipe.yaml:2:14: `*` is not a version; a `*` is valid at its end only; without `version` any is right");
         insta::assert_snapshot!(problems("{ name: a, version: '1*2' }"), @"example/recipe.yaml:2:14: `1*2` is not a version; a `*` is valid at its end only; without `version` any is right");
         insta::assert_snapshot!(problems("{ name: a, version: '1', state: absent }"), @"example/recipe.yaml:2:14: a package that shall not be installed has no `version`");
-        insta::assert_snapshot!(problems("{ name: a, source: /a.rpm }"), @"example/recipe.yaml:2:14: `/a.rpm` is not a package: its name does not end with `.deb`");
+        insta::assert_snapshot!(problems("{ name: a, source: /a.tar }"), @"example/recipe.yaml:2:14: `/a.tar` is not a package: its name ends with neither `.deb` nor `.rpm`");
         insta::assert_snapshot!(problems("{ name: a, source: /a.deb, version: '1' }"), @"example/recipe.yaml:2:14: a package from a `source` has no `version`, which is the file's, and no `state`");
         insta::assert_snapshot!(problems("{ name: [a, b] }"), @"example/recipe.yaml:2:22: expected a string, found a list");
         insta::assert_snapshot!(problems("{ name: a, state: latest }"), @"example/recipe.yaml:2:32: `latest` is not a valid value here; valid are `present`, `absent` and `purged`");

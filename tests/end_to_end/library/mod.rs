@@ -5,6 +5,9 @@ use std::fs;
 use std::process::Command;
 
 use baker::image::Chain;
+use baker::report::Event;
+use recipes::event::{Event as AgentEvent, Outcome as Came};
+use recipes::plan::{Basis, Plan};
 use testbed::binaries;
 use testbed::cloud::Cloud;
 use testbed::host::{Disk, Host};
@@ -56,7 +59,7 @@ fn every_recipe_has_a_case() -> Outcome {
     Ok(())
 }
 
-/// Bakes the recipes of a group in one container, and looks.
+/// Bakes the recipes of a group in one container, and looks. What was planned before, and is more than assumed, is what is done.
 fn converges(group: &str) -> Outcome {
     let (_, cases) = GROUPS.iter().find(|(name, _)| *name == group).ok_or("there is no such group")?;
     let wanted: Vec<&str> = cases.iter().map(|case| case.wanted).collect();
@@ -69,7 +72,25 @@ fn converges(group: &str) -> Outcome {
         wanted.join(", "),
         checks.collect::<String>()
     );
-    Workspace::new()?.with("images/one.yaml", &definition)?.bake("one")?;
+    let workspace = Workspace::new()?.with("images/one.yaml", &definition)?;
+    let planned = workspace.baker(&["plan", "images/one.yaml", "--format=json"])?;
+    assert_eq!(planned.code, Some(0), "{}", planned.stderr);
+    let plan: Plan = serde_json::from_str(&planned.stdout)?;
+    let mut done = BTreeMap::new();
+    let mut bake = workspace.start("one")?;
+    bake.until(|event| {
+        if let Event::Agent { agent: AgentEvent::ResourceFinished { resource, outcome }, .. } = event {
+            done.insert(resource.clone(), *outcome == Came::Changed);
+        }
+        false
+    })?;
+    let (status, said) = bake.wait()?;
+    assert!(status.success(), "{said}");
+    let known = plan.items.iter().filter(|item| item.basis != Basis::Assumed);
+    let wrong: Vec<_> =
+        known.clone().filter(|item| done.get(&item.resource) != Some(&!item.changes.is_empty())).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(known.count() > 5);
     Ok(())
 }
 

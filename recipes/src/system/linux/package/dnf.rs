@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{Manager, Packages, Upgrade, command, grouped, rpm, said};
 use crate::op::{PackageRequest, Upgrades};
 use crate::system::linux::{Linux, failed};
-use crate::system::{EntryKind, PackageChange, PerformError};
+use crate::system::{EntryKind, PackageChange, PackageFile, PerformError};
 
 /// What the plugin versionlock keeps at a version, unless its settings say another file (versionlock(8)).
 const LOCKS: &str = "/etc/dnf/plugins/versionlock.list";
@@ -57,6 +57,10 @@ impl Manager for Dnf {
     ) -> Result<Vec<PackageChange>, PerformError> {
         // dnf 5 cannot be told to pass over its locks, so of what is held it tells nothing.
         simulate(linux, install_arguments(linux.packages()?, packages, recommends, five(linux)?).into_iter())
+    }
+
+    fn package_file(&self, linux: &Linux, path: &Path) -> io::Result<Option<PackageFile>> {
+        rpm::package_file(linux, path)
     }
 
     fn update_lists(&self, linux: &Linux, output: &mut dyn FnMut(&str)) -> Result<(), PerformError> {
@@ -161,8 +165,11 @@ fn install_arguments(
     arguments
 }
 
-/// What dnf is told to install: `NAME`, `NAME.ARCHITECTURE`, or with a version `NAME-VERSION.ARCHITECTURE`.
-fn specification(PackageRequest { name, version, .. }: &PackageRequest) -> String {
+/// What dnf is told to install: a file, `NAME`, `NAME.ARCHITECTURE`, or with a version `NAME-VERSION.ARCHITECTURE`.
+fn specification(PackageRequest { name, version, source, .. }: &PackageRequest) -> String {
+    if let Some(source) = source {
+        return source.display().to_string();
+    }
     const ARCHITECTURES: [&str; 4] = ["noarch", "x86_64", "i686", "aarch64"];
     match (version, name.rsplit_once('.').filter(|(_, architecture)| ARCHITECTURES.contains(architecture))) {
         (None, _) => name.clone(),

@@ -53,9 +53,7 @@ pub(super) trait Manager {
     }
 
     /// What a package's file says of itself; none if there is none.
-    fn package_file(&self, _linux: &Linux, _path: &Path) -> io::Result<Option<PackageFile>> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
+    fn package_file(&self, linux: &Linux, path: &Path) -> io::Result<Option<PackageFile>>;
 
     /// Finishes a transaction of a run that was cut off, and removes what it left behind.
     fn clean_up(&self, _linux: &Linux) -> Result<(), PerformError> {

@@ -11,6 +11,7 @@ use toml_edit::{DocumentMut, Item};
 use super::sqlite::{Database, Source};
 use super::{Packages, invalid};
 use crate::op::Command;
+use crate::system::PackageFile;
 use crate::system::linux::Linux;
 
 /// Where it may be: Fedora moved it, and left a link.
@@ -34,6 +35,23 @@ impl Installed {
     fn version(&self) -> String {
         if self.epoch == 0 { self.version.clone() } else { format!("{}:{}", self.epoch, self.version) }
     }
+}
+
+/// What a package's file says of itself; none if there is none.
+pub(super) fn package_file(linux: &Linux, path: &Path) -> io::Result<Option<PackageFile>> {
+    if linux.tree.open_file(path)?.is_none() {
+        return Ok(None);
+    }
+    if !linux.tree.is_host() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    // dnf looks at signatures where its settings say so; here it would be warned of keys.
+    let words = ["rpm", "--query", "--package", "--nosignature", "--queryformat", "%{NAME}\t%{EVR}\n", "--"];
+    let command = Command::new(words.into_iter().map(str::to_owned).chain([path.display().to_string()]));
+    let said = linux.runner.read(&command)?;
+    let (name, version) =
+        said.trim_end().split_once('\t').ok_or_else(|| invalid("it does not say which package it is"))?;
+    Ok(Some(PackageFile { name: name.into(), version: version.into() }))
 }
 
 /// Every installed package, in the order in which they were installed.
