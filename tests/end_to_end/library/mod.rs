@@ -78,14 +78,14 @@ fn converges(group: &str) -> Outcome {
     let plan: Plan = serde_json::from_str(&planned.stdout)?;
     let mut done = BTreeMap::new();
     let mut bake = workspace.start("one")?;
-    bake.until(|event| {
+    let failed = bake.until(|event| {
         if let Event::Agent { agent: AgentEvent::ResourceFinished { resource, outcome }, .. } = event {
             done.insert(resource.clone(), *outcome == Came::Changed);
         }
-        false
+        matches!(event, Event::BakeFailed { .. })
     })?;
     let (status, said) = bake.wait()?;
-    assert!(status.success(), "{said}");
+    assert!(status.success(), "{failed:#?}{said}");
     let known = plan.items.iter().filter(|item| item.basis != Basis::Assumed);
     let wrong: Vec<_> =
         known.clone().filter(|item| done.get(&item.resource) != Some(&!item.changes.is_empty())).collect();
