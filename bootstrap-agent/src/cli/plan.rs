@@ -31,7 +31,7 @@ use crate::unpack::{self, Opened};
 /// How long the metadata service is waited for: a person waits, too.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Show what apply would do on this host, what its run would change, or which calls a boot makes
+/// Show what apply or this host's run would do, or which calls a boot makes
 ///
 /// With a BUNDLE, that is what applying it would do. Without one, it is what `run` would change: user-data and values are
 /// read and fetched as `run` does it, and nothing is changed. A secret is shown by its fingerprint, which says whether it

@@ -258,6 +258,7 @@ fn what_only_looks_like_a_leak_is_none() {
         ("etc/d", "ssl_session_ticket_key /etc/nginx/tickets1;\npassword_file=/run/secrets/db2\n"),
         ("etc/sum", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08  token\n"),
         ("etc/shadow", "root:*:1::::::\ndaemon:!:1::::::\nx:!*:1::::::\n"),
+        ("var/lib/mysql/mysql/help_topic.MAD", "MASTER_PASSWORD='Xk39fLm2Qp7v',\n"),
     ] {
         put(folder.path(), path, text);
     }

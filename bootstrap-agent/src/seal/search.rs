@@ -26,6 +26,9 @@ const BEHIND: usize = 1000;
 const DUMMIES: &[&[u8]] =
     &[b"AKIAIOSFODNN7EXAMPLE", b"AKIAI44QH8DHBEXAMPLE", b"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"];
 
+/// What a value is called that something named like a password is given.
+pub(super) const ASSIGNED: &str = "a password or token";
+
 /// What is looked for besides: what it is, the texts that it is known by, exactly, and the expression of what has to follow them.
 const OWN: &[(&str, &[&str], &str)] = &[
     // A key block needs its content: programs that handle keys contain the headers. In JSON, its line ends are escaped.
@@ -147,7 +150,7 @@ impl Rules {
             let rule = Rule::new((*what).into(), Begins::Behind, format!("^(?:{follows})"));
             add(rule, &mut texts.iter().copied());
         }
-        let assigned = Rule::new("a password or token".into(), Begins::Behind, assigned::VALUE.into());
+        let assigned = Rule::new(ASSIGNED.into(), Begins::Behind, assigned::VALUE.into());
         let assigned = Rule { exact: false, plausible: Some(assigned::is_plausible), ..assigned };
         add(assigned, &mut assigned::NAMES.iter().copied());
         for line in GITLEAKS.lines().filter(|line| !line.starts_with('#')) {

@@ -167,10 +167,10 @@ fn install_arguments(
 
 /// What dnf is told to install: a file, `NAME`, `NAME.ARCHITECTURE`, or with a version `NAME-VERSION.ARCHITECTURE`.
 fn specification(PackageRequest { name, version, source, .. }: &PackageRequest) -> String {
+    const ARCHITECTURES: [&str; 4] = ["noarch", "x86_64", "i686", "aarch64"];
     if let Some(source) = source {
         return source.display().to_string();
     }
-    const ARCHITECTURES: [&str; 4] = ["noarch", "x86_64", "i686", "aarch64"];
     match (version, name.rsplit_once('.').filter(|(_, architecture)| ARCHITECTURES.contains(architecture))) {
         (None, _) => name.clone(),
         (Some(version), None) => format!("{name}-{version}"),
