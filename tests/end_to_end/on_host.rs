@@ -35,7 +35,9 @@ pub(crate) const EVERYTHING: &str = "find / -xdev -path /var/log -prune -o -path
 
 /// What it printed, but what a session of the user has.
 pub(crate) fn everything_of(printed: &str) -> BTreeSet<String> {
-    printed.lines().filter(|line| !line.contains(" /run/user/")).map(str::to_owned).collect()
+    // What a login makes, and the end of a boot: a terminal is offered.
+    let is_of_others = |line: &str| line.contains(" /run/user/") || line == "agetty.reload";
+    printed.lines().filter(|line| !is_of_others(line)).map(str::to_owned).collect()
 }
 
 /// A host with a server, users, and somebody who may log in.
