@@ -17,8 +17,8 @@ use crate::failure::{Failure, failed};
 /// The first entry, by which such a file is known.
 const HEAD: &str = "plan.json";
 
-/// Where the files of the bundle are.
-const BUNDLE: &str = "bundle/";
+/// Where the files of the bundle are: by name, behind the head.
+const BUNDLE: &str = "plan/";
 
 /// Of the format.
 const VERSION: u32 = 1;
@@ -64,10 +64,7 @@ impl SavedPlan {
         };
         let head = serde_json::to_vec_pretty(&head).unwrap_or_default();
         let bundle = self.bundle.iter().map(|(name, bytes)| (format!("{BUNDLE}{name}"), bytes.clone()));
-        // By name, the bundle comes before the head, so each is packed for itself and the end of the first is left out.
-        let mut bytes = tar_of(&BTreeMap::from([(HEAD.to_owned(), head)]))?;
-        bytes.truncate(bytes.len() - 1024);
-        bytes.extend(tar_of(&bundle.collect())?);
+        let bytes = tar_of(&bundle.chain([(HEAD.to_owned(), head)]).collect())?;
         let what = format!("save the plan as `{}`", path.display());
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")));

@@ -7,8 +7,9 @@ use recipes::run::{Files, converge};
 use recipes::system::Facts;
 use recipes::system::linux::Linux;
 
-use super::{BundleArgument, DONE, FAILED, INTERRUPTED, REBOOTING, Tags, World, complain, fail, fail_with};
-use crate::boot::error::chain;
+use super::{
+    BundleArgument, DONE, FAILED, INTERRUPTED, REBOOTING, Tags, World, complain, fail, fail_by, fail_with,
+};
 use crate::fetch::Https;
 use crate::report::{Format, Reporter};
 use crate::stop::Stop;
@@ -39,10 +40,7 @@ impl Apply {
             Ok(machine) => machine
                 .with_environment(world.proxies.clone())
                 .with_fetch(Box::new(Https::new(&world.proxies))),
-            Err(error) => {
-                complain(&format!("error: {}", chain(&error)));
-                return FAILED;
-            }
+            Err(error) => return fail_by(&error),
         };
         let resolved = match self.tags.resolve(&opened.bundle, machine.host()) {
             Ok(resolved) => resolved,

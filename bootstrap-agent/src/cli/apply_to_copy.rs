@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use recipes::system::Facts;
 use recipes::system::linux::Linux;
 
-use super::{DONE, FAILED, Tags, complain, fail, fail_with};
-use crate::boot::error::chain;
+use super::{DONE, Tags, complain, fail, fail_by, fail_with};
 use crate::exact::{ExactError, apply_to_copy};
 use crate::unpack;
 
@@ -35,10 +34,7 @@ impl ApplyToCopy {
         };
         let machine = match Linux::open(Path::new("/"), opened.bundle.manifest.mode) {
             Ok(machine) => machine,
-            Err(error) => {
-                complain(&format!("error: {}", chain(&error)));
-                return FAILED;
-            }
+            Err(error) => return fail_by(&error),
         };
         let resolved = match self.tags.resolve(&opened.bundle, machine.host()) {
             Ok(resolved) => resolved,
@@ -54,10 +50,7 @@ impl ApplyToCopy {
                 complain("what follows happened in a copy of this host, in which no service runs");
                 fail(&*error)
             }
-            Err(error) => {
-                complain(&format!("error: {}", chain(&error)));
-                FAILED
-            }
+            Err(error) => fail_by(&error),
         }
     }
 }

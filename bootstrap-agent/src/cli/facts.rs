@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use recipes::system::linux::Linux;
 use recipes::system::{Facts as _, Mode};
 
-use super::{DONE, FAILED, complain};
-use crate::boot::error::chain;
+use super::{DONE, fail_by};
 use crate::report::Format;
 
 /// Show what recipes can ask of this host
@@ -48,10 +47,7 @@ impl Facts {
     pub(super) fn run(self) -> u8 {
         let machine = match Linux::open(&self.root, self.mode.into()) {
             Ok(machine) => machine,
-            Err(error) => {
-                complain(&format!("error: {}", chain(&error)));
-                return FAILED;
-            }
+            Err(error) => return fail_by(&error),
         };
         let text = match self.format {
             Format::Human => machine.host().to_string(),

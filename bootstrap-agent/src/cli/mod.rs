@@ -14,6 +14,7 @@ use recipes::system::Host;
 use recipes::template::Scope;
 use serde_json::Map;
 
+use crate::boot::error::chain;
 use crate::status::Failure;
 use crate::stop::Stop;
 
@@ -167,6 +168,12 @@ impl Tags {
 /// Says on standard error why nothing could be done.
 fn fail(error: &(dyn Diagnostic + 'static)) -> u8 {
     complain(&format!("{:?}", Shown(error)));
+    FAILED
+}
+
+/// Says on standard error what went wrong, with its causes.
+fn fail_by(error: &dyn std::error::Error) -> u8 {
+    complain(&format!("error: {}", chain(error)));
     FAILED
 }
 

@@ -15,7 +15,7 @@ use recipes::system::{Facts, Machine, Mode};
 use serde::Serialize;
 
 use super::run::keep_memory_private;
-use super::{CHANGES, DONE, FAILED, Tags, World, complain, fail, fail_at, fail_with};
+use super::{CHANGES, DONE, FAILED, Tags, World, complain, fail, fail_at, fail_by, fail_with};
 use crate::boot::error::{BootError, chain};
 use crate::boot::{Settings, look};
 use crate::config::Config;
@@ -83,10 +83,7 @@ impl Plan {
         let machine = Linux::open(&self.root, opened.bundle.manifest.mode);
         let machine = match machine {
             Ok(machine) => machine,
-            Err(error) => {
-                complain(&format!("error: {}", chain(&error)));
-                return FAILED;
-            }
+            Err(error) => return fail_by(&error),
         };
         let resolved = match self.tags.resolve(&opened.bundle, machine.host()) {
             Ok(resolved) => resolved,
@@ -162,10 +159,7 @@ impl Plan {
         let active = Linux::open(Path::new("/"), Mode::Live).and_then(|host| host.active_units().cloned());
         let active = match active {
             Ok(active) => active,
-            Err(error) => {
-                complain(&format!("error: {}", chain(&error)));
-                return FAILED;
-            }
+            Err(error) => return fail_by(&error),
         };
         let ended = match exact::start(&arguments, &active, &world.proxies) {
             Ok(ended) => ended,

@@ -9,9 +9,9 @@ use recipes::run::{Files, converge};
 use recipes::system::linux::Linux;
 use recipes::system::{Facts, Mode};
 
-use super::{DONE, FAILED, complain, fail, fail_with};
+use super::{DONE, FAILED, complain, fail, fail_by, fail_with};
 use crate::boot::BOOT_BUNDLE;
-use crate::boot::error::{BootError, chain};
+use crate::boot::error::BootError;
 use crate::config::Config;
 use crate::config::encoded::decode;
 use crate::config::layers::{Layer, Written};
@@ -70,10 +70,7 @@ impl Simulate {
         let mode = if self.write { Mode::Bake } else { Mode::Live };
         let mut machine = match Linux::open(&self.root, mode) {
             Ok(machine) => machine,
-            Err(error) => {
-                complain(&format!("error: {}", chain(&error)));
-                return FAILED;
-            }
+            Err(error) => return fail_by(&error),
         };
         let bundle = before(opened.bundle, &config.credentials);
         let resolved = match bundle.and_then(|bundle| bundle.resolve(machine.host(), &values.scope())) {

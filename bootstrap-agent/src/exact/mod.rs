@@ -147,7 +147,7 @@ pub enum ExactError {
     /// What is true of the host, or of the copy, cannot be read.
     #[error(transparent)]
     Facts(#[from] recipes::system::FactsError),
-    /// A resource could not be made true. What was done until then is told, too.
+    /// A resource could not be made true.
     #[error("in a copy of this host, in which no service runs: {0}")]
     Run(#[source] Box<RunError>),
 }
@@ -181,7 +181,7 @@ pub fn apply_to_copy(
     let mut copy = Copy::new(inside, original, host);
     let mut items = Vec::new();
     let result = converge(resolved, &mut copy, Files::InTurn, &mut |event| note(&mut items, event));
-    let mut left_out = copy.left_out();
+    let mut left_out = copy.left_out().to_vec();
     let read_only = world.read_only.iter().map(|path| format!("write to {}", path.display()));
     left_out.extend(read_only);
     result.map_err(|error| ExactError::Run(Box::new(error)))?;

@@ -3,7 +3,6 @@
 //! Packages, files, accounts, links of units and commands are the copy's and are really done. Units are not started, since the
 //! kernel and the network are the host's: what would be is noted, and taken as done from then on.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -33,7 +32,7 @@ pub struct Copy<M, O> {
     firewalls: BTreeMap<String, Content>,
     accepting: BTreeSet<String>,
     /// What was not done, in the words of a plan.
-    left_out: RefCell<Vec<String>>,
+    left_out: Vec<String>,
 }
 
 impl<M: Machine, O: Original> Copy<M, O> {
@@ -47,13 +46,13 @@ impl<M: Machine, O: Original> Copy<M, O> {
             kernel: BTreeMap::new(),
             firewalls: BTreeMap::new(),
             accepting: BTreeSet::new(),
-            left_out: RefCell::default(),
+            left_out: Vec::new(),
         }
     }
 
     /// What a run would have done on the host and did not do in the copy.
-    pub fn left_out(&self) -> Vec<String> {
-        self.left_out.borrow().clone()
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
     }
 
     /// Takes as done what the copy cannot do. Whether it was such an operation.
@@ -83,10 +82,9 @@ impl<M: Machine, O: Original> Copy<M, O> {
             Op::Unit { action: UnitAction::Reload, .. } | Op::Reboot => {}
             _ => return false,
         }
-        let mut left_out = self.left_out.borrow_mut();
         let what = Change::from(op).summary;
-        if !left_out.contains(&what) {
-            left_out.push(what);
+        if !self.left_out.contains(&what) {
+            self.left_out.push(what);
         }
         true
     }
