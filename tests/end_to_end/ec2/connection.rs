@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use testbed::ec2::Cloud;
 use testbed::workspace::{Ended, Workspace};
 
-use super::{command, left, with_bodies};
+use super::{BUILDER, baker, command, launch, left, with_bodies};
 use crate::Outcome;
 
 /// A recipe that takes its time, and counts how often it was begun.
@@ -17,6 +17,14 @@ const SLOW: &str = "resources:
       argv: [ sh, -c, 'echo begun >> /etc/count; : > /run/begun; sleep 10; echo \"it is here\" > /etc/small' ]
       creates: /etc/small
 ";
+
+/// What an instance of an image is listening on, once its own server of SSH has its keys.
+const LISTENS: &str = "for try in $(seq 300); do
+    ports=$(ss --no-header --listening --tcp --numeric --processes | sed -n 's/.*:\\([0-9]*\\) .*\"sshd\".*/\\1/p' | sort -u)
+    [ -z \"$ports\" ] || break
+    sleep 0.2
+done
+echo $ports";
 
 /// A bake that is under way on a builder.
 struct Bake {
@@ -88,5 +96,31 @@ fn a_host_with_another_key_is_not_talked_to() -> Outcome {
     assert!(ended.stderr.contains("the host that answers is not the builder"), "{}", ended.stderr);
     assert_eq!(left(&cloud)?, [""; 0], "{}", ended.stderr);
     assert_eq!(workspace.runs()?, [""; 0], "the ledger is closed");
+    Ok(())
+}
+
+/// The second image moves the server of the first, whose firewall is loaded and lets in the old port only.
+#[test]
+fn the_images_own_server_moves_while_it_is_baked() -> Outcome {
+    let (cloud, workspace) = with_bodies()?;
+    cloud.instance_profile("web")?;
+    let source = "source: { ec2: { ami: { owner: \"136693071363\", name: \"debian-12-amd64-*\", most_recent: true }, release: bookworm } }\n";
+    let first = format!("{source}{BUILDER}recipes: [ sshd, firewall: {{ allow: [ {{ port: 22 }} ] }} ]\n");
+    let second = "extends: first
+recipes: [ sshd: { port: 2222 }, firewall: { allow: [ { port: 2222 } ] }, small ]
+checks: [ tcp: { address: '127.0.0.1:2222' }, command: { argv: [ sh, -c, '! ss -Htln | grep -q \":22 \"' ] } ]
+";
+    let workspace = workspace.with("images/first.yaml", &first)?.with("images/moved.yaml", second)?;
+    let built = baker(&cloud, &workspace, &["build", "images/moved.yaml", "--platform=ec2"])?;
+    assert_eq!(built.code, Some(0), "{}", built.stderr);
+
+    let ami = built.stdout.trim();
+    let tree = cloud.image_tree(ami)?;
+    assert_eq!(tree.read("/etc/small")?, "it is here\n");
+    assert!(tree.read("/etc/ssh/sshd_config")?.starts_with("Port 2222\n"));
+    let (instance, _) = launch(&cloud, ami, "")?;
+    cloud.wait_until_booted(&instance)?;
+    let listens = cloud.run(&instance, &["bash", "-c", LISTENS])?;
+    assert_eq!(String::from_utf8_lossy(&listens.stdout), "2222\n", "{listens:?}");
     Ok(())
 }

@@ -10,11 +10,13 @@ mod policy;
 mod together;
 mod web;
 
+use std::error::Error;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
+use testbed::binaries;
 use testbed::ec2::{self, Cloud, Options};
 use testbed::workspace::{Ended, Workspace};
 
@@ -37,6 +39,9 @@ publish:
     channel: /images/small/stable
     tags: { team: platform }
 "#;
+
+/// What the test cloud needs to be said of a builder: there is nobody in it to ask for one's public address.
+const BUILDER: &str = "builder: { ec2: { ssh: { address: private, admit: [ 10.200.0.1/32 ] } } }\n";
 
 /// Its recipe.
 const RECIPE: &str = "resources:\n  - file: { path: /etc/small, content: \"it is here\\n\" }\n";
@@ -97,6 +102,24 @@ fn without_bodies() -> io::Result<(Cloud, Workspace)> {
     let cloud = Cloud::start(&Options::default())?;
     begin(&cloud)?;
     Ok((cloud, workspace_without_bodies()?))
+}
+
+/// Launches an instance of an image, as somebody else does, with the profile `web`, and returns its id and its address.
+fn launch(cloud: &Cloud, image: &str, user_data: &str) -> Result<(String, String), Box<dyn Error>> {
+    const LAUNCH: &str = "
+import boto3, sys
+ec2 = boto3.client('ec2', region_name='us-east-1')
+launched = ec2.run_instances(ImageId=sys.argv[1], InstanceType='t3.small', MinCount=1, MaxCount=1,
+    UserData=sys.argv[2], IamInstanceProfile={'Name': 'web'})['Instances'][0]['InstanceId']
+instance = ec2.describe_instances(InstanceIds=[launched])['Reservations'][0]['Instances'][0]
+print(launched, instance['PrivateIpAddress'])
+";
+    let mut command = Command::new(binaries::python()?);
+    let output = cloud.output(command.args(["-c", LAUNCH, image, user_data]).stdin(Stdio::null()))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (id, address) =
+        text.trim().split_once(' ').ok_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+    Ok((id.to_owned(), address.to_owned()))
 }
 
 /// Everything that is there before a bake: the source, and a group of somebody else's.

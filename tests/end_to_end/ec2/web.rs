@@ -1,7 +1,6 @@
 //! The whole way on EC2: the shipped images are baked, and an instance of one of them serves with nobody logging in.
 
 use std::fs;
-use std::process::{Command, Stdio};
 
 use serde_json::json;
 use testbed::binaries;
@@ -10,11 +9,8 @@ use testbed::ec2::{self, Cloud, Options};
 use testbed::http::ask;
 use testbed::workspace::Workspace;
 
-use super::baker;
+use super::{BUILDER, baker, launch};
 use crate::Outcome;
-
-/// What the test cloud needs to be said of a builder: there is nobody in it to ask for one's public address.
-const BUILDER: &str = "builder: { ec2: { ssh: { address: private, admit: [ 10.200.0.1/32 ] } } }\n";
 
 #[test]
 fn an_instance_of_a_baked_ami_is_configured_by_its_user_data_and_serves() -> Outcome {
@@ -44,21 +40,8 @@ fn an_instance_of_a_baked_ami_is_configured_by_its_user_data_and_serves() -> Out
     assert_eq!(built.code, Some(0), "{}", built.stderr);
     assert!(built.stderr.contains("it came up with its test user-data"), "{}", built.stderr);
 
-    let launch = "
-import boto3, sys, time
-ec2 = boto3.client('ec2', region_name='us-east-1')
-launched = ec2.run_instances(ImageId=sys.argv[1], InstanceType='t3.small', MinCount=1, MaxCount=1,
-    UserData=sys.argv[2], IamInstanceProfile={'Name': 'web'})['Instances'][0]['InstanceId']
-instance = ec2.describe_instances(InstanceIds=[launched])['Reservations'][0]['Instances'][0]
-print(launched, instance['PrivateIpAddress'])
-";
-    let mut command = Command::new(binaries::python()?);
-    command.args(["-c", launch, built.stdout.trim(), &user_data]).stdin(Stdio::null());
-    let launched = cloud.output(&mut command)?;
-    let text = String::from_utf8_lossy(&launched.stdout).into_owned();
-    let (id, address) =
-        text.trim().split_once(' ').ok_or_else(|| String::from_utf8_lossy(&launched.stderr).into_owned())?;
-    cloud.wait_until_booted(id)?;
+    let (id, address) = launch(&cloud, built.stdout.trim(), &user_data)?;
+    cloud.wait_until_booted(&id)?;
     let page = cloud.within(|| ask("GET", &format!("{address}:80"), "/", &[("Host", "web")], b""))?;
     assert!(page.body.contains("Hello from prod"), "{page:?}");
     Ok(())
