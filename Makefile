@@ -13,7 +13,7 @@ ROOT := $(shell [ "$$(id -u)" = 0 ] && echo yes)
 SUDO := $(if $(ROOT),,sudo --preserve-env=PATH,CARGO_TARGET_DIR,HOME)
 
 # Program and the Debian package that brings it.
-PACKAGES := mmdebstrap git gpg gpg-agent slirp4netns systemd-container zstd iproute2 util-linux tar openssh-client openssl musl-tools gcc python3-venv
+PACKAGES := mmdebstrap git gpg gpg-agent slirp4netns systemd-container zstd iproute2 util-linux tar openssh-client openssl musl-tools gcc python3-venv xfsprogs btrfs-progs
 
 # What builds for Arm and runs there.
 ARM := aarch64-unknown-linux-musl

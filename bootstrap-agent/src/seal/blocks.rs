@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
+use rustix::fs::IFlags;
 use serde::Serialize;
 
 use super::gate::Gate;
@@ -109,6 +110,10 @@ fn erase_one(mounted: &Mounted, look: &Look) -> io::Result<Erased> {
     // A run that was killed left it.
     let _ = fs::remove_file(&path);
     let mut file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+    if mounted.kind == "btrfs" {
+        // Compressed, zeros would be no blocks.
+        let _ = rustix::fs::ioctl_setflags(&file, IFlags::NOCOW);
+    }
     let erased = erase_with(mounted, &mut file, &path, look);
     drop(file);
     fs::remove_file(&path)?;
@@ -150,8 +155,17 @@ fn erase_with(mounted: &Mounted, file: &mut File, path: &Path, look: &Look) -> i
             }
         }
     }
-    file.sync_all()?;
+    synchronise(file)?;
     Ok(Erased { path: shown, free, overwritten, found })
+}
+
+/// XFS writes blocks first and takes down afterwards that they were written, for which it has no room when a file has everything. What
+/// it wants to know is which blocks of the file mean something, and the file is gone in a moment.
+fn synchronise(file: &File) -> io::Result<()> {
+    match file.sync_all() {
+        Err(error) if error.kind() != io::ErrorKind::StorageFull => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// File systems keep some blocks back that nobody gets: ext4 2 % up to 4096 blocks, XFS up to 8192. Until they are mounted anew, they
@@ -254,10 +268,8 @@ fn fill(file: &mut File) -> io::Result<u64> {
             Err(error) => return Err(error),
         }
     }
-    match file.sync_all() {
-        Err(error) if error.kind() != io::ErrorKind::StorageFull => Err(error),
-        _ => file.stream_position(),
-    }
+    synchronise(file)?;
+    file.stream_position()
 }
 
 #[cfg(test)]
