@@ -12,7 +12,7 @@ use crate::{NOTHING, Outcome};
 
 /// Makes a repository of packages with nothing in them but a file of configuration, and signs them with a key that
 /// is thrown away.
-pub(crate) const MAKE_REPOSITORY: &str = r"#!/bin/sh -e
+pub(crate) const MAKE_REPOSITORY: &str = r#"#!/bin/sh -e
 package() {
     cat > /tmp/package.spec <<EOF
 Name: $1
@@ -26,7 +26,7 @@ $3
 For a test.
 %install
 mkdir -p %{buildroot}/etc/probe
-echo $2 > %{buildroot}/etc/probe/$1
+echo "${4:-$2}" > %{buildroot}/etc/probe/$1
 %files
 %config(noreplace) /etc/probe/$1
 EOF
@@ -45,6 +45,10 @@ package probe-weak 1.0
 package probe-strong 1.0 'Recommends: probe-weak'
 package probe-boot-library 1.0
 package probe-boot 1.0 'Requires: probe-boot-library'
+kind='OPENSSH PRIVATE KEY'
+package probe-key 1.0 '' "-----BEGIN $kind-----
+$(printf 'public%.0s' $(seq 12))
+-----END $kind-----"
 export GNUPGHOME=/tmp/gnupg
 mkdir --mode 700 $GNUPGHOME
 gpg --batch --quiet --passphrase '' --pinentry-mode loopback --quick-generate-key testbed rsa2048 sign never
@@ -53,7 +57,7 @@ createrepo_c --quiet /srv/repository
 gpg --armor --export testbed > /srv/repository/key.asc
 gpgconf --kill all
 rm -r $GNUPGHOME
-";
+"#;
 
 /// Debian's rpm has its database in the home of a user, and its dnf a repository without a key.
 const DISGUISE: &str = r#"resources:
@@ -125,6 +129,13 @@ fn workspace() -> std::io::Result<Workspace> {
         )
 }
 
+/// What sealing tells of a host that has packages of rpm and one file of a resource.
+fn sealed(host: &Host) -> Result<Json, Box<dyn std::error::Error>> {
+    let gate = serde_json::json!({ "made": { "/etc/probe/mine": "site: file /etc/probe/mine" } });
+    let seal = format!("echo '{gate}' | {AGENT} seal --root=/ --gate --format=json || test $? = 1");
+    Ok(serde_json::from_str(&host.output(&["sh", "-c", &seal])?)?)
+}
+
 /// A bake proves by itself that a second plan is empty.
 #[test]
 fn packages_of_dnf_converge_and_rpm_sees_it() -> Outcome {
@@ -168,5 +179,20 @@ fn packages_of_dnf_converge_and_rpm_sees_it() -> Outcome {
     assert_eq!(applied()?, ["at-boot: package probe-boot"]);
     assert_eq!(applied()?, NOTHING);
     host.output(&["rpm", "--query", "probe-boot", "probe-boot-library"])?;
+
+    // What a package brought is its own, and no leak, whatever it looks like; if somebody changed it, it is.
+    host.output(&["rpm", "--install", "/srv/repository/probe-key-1.0.rpm"])?;
+    host.output(&["sh", "-ec", "echo mine > /etc/probe/mine; echo nobodys > /etc/probe/nobodys"])?;
+    let told = sealed(&host)?;
+    assert_eq!(told["findings"], serde_json::json!([]));
+    let files = &told["files"];
+    assert_eq!(files["packages"]["probe-key"], serde_json::json!(["/etc/probe/probe-key"]));
+    assert_eq!(files["resources"]["site: file /etc/probe/mine"], serde_json::json!(["/etc/probe/mine"]));
+    let has = |list: &Json, path: &str| list.as_array().is_some_and(|list| list.contains(&path.into()));
+    assert!(has(&files["nobody"], "/etc/probe/nobodys") && !has(&files["nobody"], "/etc/probe/probe-key"));
+    assert!(has(&files["packages"]["rpm"], "/var/lib/rpm/rpmdb.sqlite"), "{}", files["packages"]["rpm"]);
+    host.output(&["sh", "-ec", "echo more >> /etc/probe/probe-key"])?;
+    let finding = serde_json::json!({ "path": "/etc/probe/probe-key", "line": 1, "what": "a private key" });
+    assert_eq!(sealed(&host)?["findings"], serde_json::json!([finding]));
     Ok(())
 }
