@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use baker::image::Chain;
 use tempfile::TempDir;
 use testbed::host::{Disk, Host};
 use testbed::workspace::{Workspace, image};
-use testbed::world::World;
+use testbed::world::{GATEWAY, METADATA, World};
 
 use crate::Outcome;
 use crate::boot::AGENT;
@@ -96,6 +98,35 @@ fn rules_that_do_not_prove_themselves_are_taken_back() -> Outcome {
     let back = "while nft list ruleset | grep -q 9090; do sleep 0.1; done; while test -e /run/bootstrap-agent/firewall/filter.saved.nft; do sleep 0.1; done; sleep 0.2";
     host.output(&["timeout", "60", "sh", "-c", back])?;
     assert_eq!(rules(&host)?, in_force);
+    Ok(())
+}
+
+#[test]
+fn what_goes_out_who_asks_for_metadata_and_how_often_somebody_comes_in_is_as_it_is_said() -> Outcome {
+    let world = World::new()?;
+    let host = Host::boot(Disk::of_image(&image("base")?)?, world.place(2)?)?;
+    let listen = |address: &str, port: u16| world.within(|| TcpListener::bind((address, port)));
+    let _servers = (listen(GATEWAY, 7777)?, listen(GATEWAY, 7778)?, listen(METADATA, 80)?);
+    let reaches = |user: &str, address: &str| {
+        let script = format!("exec 3<>/dev/tcp/{address}");
+        let words = ["runuser", "-u", user, "--", "timeout", "3", "bash", "-c", &script];
+        Ok::<_, std::io::Error>(host.run(&words)?.status.success())
+    };
+    assert!(reaches("nobody", "10.200.0.1/7778")?);
+    let fields = "allow: [ { port: 22, rate: 3/minute } ], outgoing: [ { port: [80, 7777] } ], metadata_users: [root, games]";
+    let guard = host.put("guard", &format!("resources:\n  - include: {{ firewall: {{ {fields} }} }}\n"))?;
+    let applied = host.apply(&[], &guard)?;
+    assert_eq!(applied.code, Some(0), "{:?}", applied.failure());
+    assert!(reaches("nobody", "10.200.0.1/7777")? && !reaches("root", "10.200.0.1/7778")?);
+    for (user, may) in [("root", true), ("games", true), ("nobody", false)] {
+        assert_eq!(reaches(user, "169.254.169.254/80")?, may, "{user}");
+    }
+    // Five at once are let in, and then three in a minute.
+    let address = format!("{}:22", World::address(2)).parse()?;
+    let comes_in =
+        |_| world.within(|| TcpStream::connect_timeout(&address, Duration::from_millis(300)).is_ok());
+    let let_in = (0..9).map(comes_in).filter(|is_in| *is_in).count();
+    assert!((1..=6).contains(&let_in), "{let_in}");
     Ok(())
 }
 

@@ -242,17 +242,27 @@ impl Running {
 /// # Errors
 /// When it cannot be baked.
 pub fn image(name: &str) -> io::Result<PathBuf> {
+    image_of(&binaries::project(), name, &[])
+}
+
+/// An image of a folder that extends those of the project, with arguments for its bake. Those that it extends are baked once for
+/// all tests.
+///
+/// # Errors
+/// When it cannot be baked.
+pub fn image_of(project: &Path, name: &str, arguments: &[&str]) -> io::Result<PathBuf> {
     let folder = shared(&format!("images-{}", binaries::version()?))?;
     let lock = fs::File::create(folder.join("lock"))?;
     let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| io::Error::from(error))?;
     let output = Command::new(binaries::baker()?)
-        .current_dir(binaries::project())
+        .current_dir(project)
         .args(["build", &format!("images/{name}.yaml"), "--state"])
         .arg(shared("")?)
         .arg("--agent")
         .arg(binaries::agent()?)
         .arg("--output")
         .arg(&folder)
+        .args(arguments)
         .stdin(Stdio::null())
         .output()?;
     if output.status.success() {

@@ -38,6 +38,13 @@ pub(super) fn apply(host: &Host, name: &str, resources: &str) -> Result<()> {
     Ok(())
 }
 
+/// The network of a host is its own, so it may set what is of the network, which systemd-nspawn does not know.
+pub(super) fn own_network(host: &Host) -> Result<()> {
+    let mount = "mount -t proc proc /mnt; mount --bind /mnt/sys/net /proc/sys/net; umount /mnt";
+    host.output(&["sh", "-ec", mount])?;
+    Ok(())
+}
+
 #[test]
 fn roles_of_several_hosts_work_together() -> Outcome {
     let workspace = Workspace::new()?.with("images/one.yaml", IMAGE)?;
@@ -46,12 +53,7 @@ fn roles_of_several_hosts_work_together() -> Outcome {
     world.let_hosts_meet()?;
     let boot = |number: u8| -> Result<Host> {
         let host = Host::boot(Disk::of_image(&image)?, world.place(number)?)?;
-        // Its network is its own, so it may set what is of the network, which systemd-nspawn does not know.
-        host.output(&[
-            "sh",
-            "-ec",
-            "mount -t proc proc /mnt; mount --bind /mnt/sys/net /proc/sys/net; umount /mnt",
-        ])?;
+        own_network(&host)?;
         Ok(host)
     };
     let (one, two) = (boot(2)?, boot(3)?);

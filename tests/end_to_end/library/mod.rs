@@ -19,12 +19,14 @@ use crate::boot::{AGENT, status_of};
 
 mod cases;
 mod hosts;
+mod images;
+mod nat;
 mod ssh;
 mod vendors;
 
 use cases::GROUPS;
 
-/// What is applied at boot, and what only hosts show, is seen working there (`hosts.rs`, `vendors.rs`).
+/// What is applied at boot, and what only hosts show, is seen working there (`hosts.rs`, `images.rs`, `nat.rs`, `vendors.rs`).
 const AT_BOOT: &[&str] = &[
     "bootstrap-agent",
     "cloudwatch-agent",
@@ -41,7 +43,9 @@ const AT_BOOT: &[&str] = &[
     "kubernetes-node",
     "mesos-agent",
     "mesos-master",
+    "nat",
     "ssm-agent",
+    "swarm-member",
     "users",
     "vendor-service",
     "web-site",

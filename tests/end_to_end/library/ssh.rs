@@ -15,17 +15,26 @@ pub(super) fn sshd_is_as_its_profile_says_and_outlives_a_change_of_its_port(
     host: &Host,
 ) -> Outcome {
     let person = Person::new()?;
-    let users = format!(
-        "  - include: {{ users: {{ people: [ {{ name: ada, keys: ['{}'], sudo: true }} ] }} }}\n",
-        person.public()?
-    );
-    apply(host, "ada", &format!("{users}  - include: {{ sshd: {{ port: 2222 }} }}\n"))?;
-    let ssh = |port: u16, command: &str| {
-        let destination = format!("ada@{}", World::address(2));
+    let key = person.public()?;
+    // The key in the safe opens from where it is said only.
+    let users = |from: &str| {
+        format!(
+            "  - include: {{ users: {{ people: [ {{ name: ada, keys: ['{key}'], sudo: true }} ], break_glass: {{ key: '{key}', from: [{from}] }} }} }}\n"
+        )
+    };
+    apply(host, "ada", &(users("10.200.0.1") + "  - include: { sshd: { port: 2222 } }\n"))?;
+    let ssh_as = |user: &str, port: u16, command: &str| {
+        let destination = format!("{user}@{}", World::address(2));
         let mut ssh = person.ssh(None, port);
         ssh.args(["-o", "BatchMode=yes", &destination, command]);
         world.within(|| ssh.output())
     };
+    let ssh = |port: u16, command: &str| ssh_as("ada", port, command);
+    let glass = || ssh_as("break-glass", 2222, "sudo --non-interactive id --user");
+    let broken = glass()?;
+    assert_eq!(String::from_utf8_lossy(&broken.stdout), "0\n", "{}", said(&broken));
+    apply(host, "elsewhere", &users("192.0.2.0/24"))?;
+    assert!(said(&glass()?).contains("Permission denied"));
 
     // Who came in by a port has it moved, and hears how that ended.
     let moves =

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -39,7 +40,7 @@ const VENDORS: &[(&str, &str, &str, &str)] = &[
 ];
 
 /// What stands in for the program: it tells how it was started, and by whom.
-const PROGRAM: &str = "#!/bin/sh\necho \"$(id -un) $*\"\nenv\nexec sleep infinity\n";
+pub(super) const PROGRAM: &str = "#!/bin/sh\necho \"$(id -un) $*\"\nenv\nexec sleep infinity\n";
 
 /// Every program runs as its own account, with what the recipe tells it; one with another digest is not put in place.
 pub(super) fn programs_of_vendors_are_what_their_digests_say(host: &Host) -> Outcome {
@@ -96,7 +97,6 @@ fn packages(host: &Host) -> Outcome {
         "-ec",
         "rm -f /etc/apt/sources.list.d/*; : > /etc/apt/sources.list; docker swarm leave --force",
     ])?;
-    let unit = "mkdir -p /lib/systemd/system; printf '[Service]\\nExecStart=/bin/sleep infinity\\n[Install]\\nWantedBy=multi-user.target\\n' > /lib/systemd/system/";
     for (recipe, name, service, inputs) in [
         ("ssm-agent", "amazon-ssm-agent", "amazon-ssm-agent", ""),
         ("cloudwatch-agent", "amazon-cloudwatch-agent", "amazon-cloudwatch-agent", ""),
@@ -108,13 +108,7 @@ fn packages(host: &Host) -> Outcome {
             ", opentelemetry: otel.internal, elasticsearch: es.internal, cloudwatch: /hosts",
         ),
     ] {
-        let folder = TempDir::with_prefix("vendor-")?;
-        let postinst = format!("#!/bin/sh -e\n{unit}{service}.service\n");
-        repository_with_scripts(
-            folder.path(),
-            &[Scripted { name, fields: "", scripts: &[("postinst", &postinst)] }],
-        )?;
-        let package = fs::read(folder.path().join(format!("{name}_1.0_all.deb")))?;
+        let package = package(name, service)?;
         // It is there already, so nothing is fetched.
         let there = host.disk().tree().join("opt/vendor");
         fs::create_dir_all(&there)?;
@@ -142,6 +136,19 @@ fn packages(host: &Host) -> Outcome {
         "/var/log/syslog"
     );
     Ok(())
+}
+
+/// A package that brings a unit which does nothing.
+pub(super) fn package(name: &str, service: &str) -> Result<Vec<u8>, Box<dyn Error>> {
+    let folder = TempDir::with_prefix("vendor-")?;
+    let postinst = format!(
+        "#!/bin/sh -e\nmkdir -p /lib/systemd/system; printf '[Service]\\nExecStart=/bin/sleep infinity\\n[Install]\\nWantedBy=multi-user.target\\n' > /lib/systemd/system/{service}.service\n"
+    );
+    repository_with_scripts(
+        folder.path(),
+        &[Scripted { name, fields: "", scripts: &[("postinst", &postinst)] }],
+    )?;
+    Ok(fs::read(folder.path().join(format!("{name}_1.0_all.deb")))?)
 }
 
 /// What stands in for kubeadm: it keeps what it is told, and says that the node has joined.
@@ -193,7 +200,7 @@ fn archive(program: &str) -> Result<Vec<u8>, Box<dyn Error>> {
     archive_of(&[(program, PROGRAM)])
 }
 
-fn archive_of(programs: &[(&str, &str)]) -> Result<Vec<u8>, Box<dyn Error>> {
+pub(super) fn archive_of(programs: &[(&str, &str)]) -> Result<Vec<u8>, Box<dyn Error>> {
     let folder = TempDir::with_prefix("vendor-")?;
     for (program, text) in programs {
         let path = folder.path().join("tree").join(program);
@@ -210,17 +217,22 @@ fn archive_of(programs: &[(&str, &str)]) -> Result<Vec<u8>, Box<dyn Error>> {
 
 /// A server that a host reaches at its own loopback.
 fn serve(host: &Host, authority: &Authority, content: &[u8]) -> Result<Server, Box<dyn Error>> {
-    let namespace = File::open(format!("/proc/{}/ns/net", host.leader()))?;
     let reply = Reply::new("HTTP/1.1 200 OK", content);
-    thread::scope(|scope| {
+    at_loopback(host, || authority.serve(vec![reply]))
+}
+
+/// Starts something in the network of a host. The threads that it starts are there as well.
+pub(super) fn at_loopback<T: Send>(
+    host: &Host,
+    start: impl FnOnce() -> io::Result<T> + Send,
+) -> Result<T, Box<dyn Error>> {
+    let namespace = File::open(format!("/proc/{}/ns/net", host.leader()))?;
+    let started = thread::scope(|scope| {
         let started = scope.spawn(|| {
-            // The thread that it starts is where this one is.
             setns(&namespace, CloneFlags::CLONE_NEWNET)?;
-            authority.serve(vec![reply])
+            start()
         });
-        started
-            .join()
-            .map_err(|_| "the server did not start".into())
-            .and_then(|server| server.map_err(Into::into))
-    })
+        started.join().map_err(|_| "it did not start")
+    });
+    Ok(started??)
 }
