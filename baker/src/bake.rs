@@ -13,6 +13,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
+use recipes::drift::{Record, Seen};
 use recipes::event::{Event as AgentEvent, Outcome};
 use recipes::op::hex;
 use recipes::plan::Plan;
@@ -24,10 +25,11 @@ use sha2::{Digest, Sha256};
 use crate::agent::Agent;
 use crate::failure::{Failure, failed};
 use crate::files::{Files, Made, beside};
-use crate::image::{Architecture, BakePlan, recorded};
+use crate::image::{Architecture, BakePlan, bundle_of, recorded};
 use crate::ledger::Ledger;
 use crate::manifest::{Artifact, Manifest, Package, ResourceCounts, SourceRecord, Timing, VERSION};
 use crate::platform::{Kept, Platform, Run, SealReport, Undo};
+use crate::record;
 use crate::report::{Event, Report};
 use crate::secrets::Secrets;
 use crate::session::{Ended, Input, Session};
@@ -109,6 +111,8 @@ impl fmt::Display for Step {
 pub struct Order<'a, O> {
     /// The image.
     pub image: &'a BakePlan,
+    /// Those that it extends, the first one first.
+    pub extends: &'a [BakePlan],
     /// What the builder starts from.
     pub origin: O,
     /// The same, for the manifest.
@@ -245,11 +249,12 @@ impl<P: Platform> Bake<'_, P> {
         self.step(Step::Prove, &mut run, async |_| prove(&session).await).await?;
         self.step(Step::Check, &mut run, async |run| check(&session, order.image, run).await).await?;
         let gate = self.secrets.gate(&order.image.allow_leaks, &made);
-        let (sealed, files) = self
+        let (sealed, files, seen) = self
             .step(Step::Seal, &mut run, async |run| {
                 let (sealed, report) = platform.seal(builder, gate, run).await?;
                 let result = no_leaks(&report)?;
-                Ok(((sealed, report.files.map(|files| made.found(files))), result))
+                let files = report.files.map(|files| made.found(files));
+                Ok(((sealed, files, report.seen), result))
             })
             .await?;
         let kept = self
@@ -257,7 +262,8 @@ impl<P: Platform> Bake<'_, P> {
             .await?;
         // The builder is off from here on.
         self.way_in = None;
-        let mut manifest = Manifest { files, ..self.manifest(run.ledger.run(), &kept, resources) };
+        let record = Some(self.record(run.ledger.run(), &kept, seen)?);
+        let mut manifest = Manifest { files, record, ..self.manifest(run.ledger.run(), &kept, resources) };
         let image = kept.image;
         if P::BOOTS {
             let mut way_in = None;
@@ -335,7 +341,21 @@ impl<P: Platform> Bake<'_, P> {
             packages: packages.collect(),
             timings: self.timings.clone(),
             files: None,
+            record: None,
         }
+    }
+
+    /// What a host of the image can be compared with.
+    fn record(
+        &self,
+        run: &str,
+        kept: &Kept<P::Image>,
+        files: BTreeMap<String, Seen>,
+    ) -> Result<Vec<u8>, Failure> {
+        let (image, run) = (self.order.image.name.clone(), run.to_owned());
+        let packages = kept.packages.iter().cloned().collect();
+        let record = Record { version: recipes::drift::VERSION, image, run, packages, files };
+        record::pack(&record, bundle_of(self.order.extends.iter().chain([self.order.image]))?)
     }
 }
 
@@ -389,7 +409,7 @@ pub async fn plan_on_builder<P: DeserializeOwned>(
     let mut argv = vec![AGENT, "plan", "--format=json"];
     argv.extend(options.iter().map(String::as_str));
     argv.push(BUNDLE);
-    read_plan(session, &argv, Input::Nothing).await
+    read_seen(session, &argv, Input::Nothing, "plan").await
 }
 
 /// What recipes can ask of a builder.
@@ -398,27 +418,22 @@ pub async fn plan_on_builder<P: DeserializeOwned>(
 /// When the agent cannot be sent, or does not tell.
 pub async fn facts_of_builder(session: &impl Session, agent: &Agent) -> Result<Host, Failure> {
     send_agent(session, agent).await?;
-    let mut text = String::new();
     let argv = [AGENT, "facts", "--mode=bake", "--format=json"];
-    let ended =
-        session.run(&argv, Input::Nothing, &mut |line| text += line).await.map_err(failed("read facts"))?;
-    match serde_json::from_str(&text) {
-        Ok(host) if ended.code == Some(0) => Ok(host),
-        _ => Err(lost("read facts", &ended)),
-    }
+    read_seen(session, &argv, Input::Nothing, "read facts").await
 }
 
-/// The plan that the agent prints, run as `argv` says.
-pub(crate) async fn read_plan<P: DeserializeOwned>(
+/// What the agent prints that looks at a host, run as `argv` says; `what` is that it does.
+pub(crate) async fn read_seen<P: DeserializeOwned>(
     session: &impl Session,
     argv: &[&str],
     input: Input,
+    what: &str,
 ) -> Result<P, Failure> {
     let mut text = String::new();
-    let ended = session.run(argv, input, &mut |line| text += line).await.map_err(failed("plan"))?;
+    let ended = session.run(argv, input, &mut |line| text += line).await.map_err(failed(what))?;
     match serde_json::from_str(&text) {
-        Ok(plan) if ended.code == Some(0) => Ok(plan),
-        _ => Err(lost("plan", &ended)),
+        Ok(seen) if ended.code == Some(0) => Ok(seen),
+        _ => Err(lost(what, &ended)),
     }
 }
 
@@ -477,7 +492,8 @@ pub(crate) async fn apply(
 
 /// A second plan has to be empty: what is in the image is what the recipes say.
 async fn prove(session: &impl Session) -> Result<((), String), Failure> {
-    let plan: Plan = read_plan(session, &[AGENT, "plan", "--format=json", BUNDLE], Input::Nothing).await?;
+    let argv = [AGENT, "plan", "--format=json", BUNDLE];
+    let plan: Plan = read_seen(session, &argv, Input::Nothing, "plan").await?;
     if plan.is_empty() {
         return Ok(((), format!("a second plan is empty ({} resources)", plan.items.len())));
     }
@@ -487,7 +503,7 @@ async fn prove(session: &impl Session) -> Result<((), String), Failure> {
 
 /// What `bootstrap-agent check --format json` prints, a line for each check.
 #[derive(Deserialize)]
-struct Seen {
+struct Tried {
     check: String,
     error: Option<String>,
 }
@@ -496,7 +512,7 @@ async fn check(session: &impl Session, image: &BakePlan, run: &mut Run<'_>) -> R
     let (mut seen, mut wrong) = (0, Vec::new());
     let report = &mut *run.report;
     let mut line = |text: &str| {
-        if let Ok(Seen { check, error }) = serde_json::from_str(text) {
+        if let Ok(Tried { check, error }) = serde_json::from_str(text) {
             seen += 1;
             wrong.extend(error.clone());
             report.event(&Event::Checked { check, error });

@@ -8,6 +8,8 @@ use crate::image::{BakePlan, Chain, Source};
 pub struct Member<'a> {
     /// The image.
     pub image: &'a BakePlan,
+    /// Those that it extends, the first one first.
+    pub extends: &'a [BakePlan],
     /// Which of them it extends; none if it starts from its source.
     pub parent: Option<usize>,
     /// What the first one that it comes from starts from.
@@ -28,7 +30,8 @@ pub fn family(chains: &[Chain]) -> Result<Vec<Member<'_>>, Failure> {
             let wanted = number + 1 == chain.images.len();
             let at = members.iter().position(|member| member.image.name == image.name);
             let at = at.unwrap_or_else(|| {
-                members.push(Member { image, parent, source: &chain.source, wanted: false });
+                let extends = &chain.images[..number];
+                members.push(Member { image, extends, parent, source: &chain.source, wanted: false });
                 members.len() - 1
             });
             let member = &mut members[at];

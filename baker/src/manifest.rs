@@ -12,6 +12,7 @@ use crate::bake::Step;
 use crate::file::write_whole;
 use crate::files::{Files, beside};
 use crate::image::LocalSource;
+use crate::record;
 
 /// The version of the format.
 pub const VERSION: u32 = 1;
@@ -69,6 +70,9 @@ pub struct Manifest {
     /// Whose each file is. It is in a file of its own.
     #[serde(skip)]
     pub files: Option<Files>,
+    /// What a host of it can be compared with. It is in a file of its own.
+    #[serde(skip)]
+    pub record: Option<Vec<u8>>,
 }
 
 /// What an image started from.
@@ -200,13 +204,16 @@ impl Manifest {
         self.write_as(&folder.join(MANIFEST))
     }
 
-    /// Writes the manifest as a file of its own, whole or not at all, and whose the files are beside it.
+    /// Writes the manifest as a file of its own, whole or not at all, with whose the files are and the record beside it.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn write_as(&self, path: &Path) -> io::Result<()> {
         if let Some(files) = &self.files {
             files.write(&beside(path))?;
+        }
+        if let Some(bytes) = &self.record {
+            record::write(path, bytes)?;
         }
         write_whole(path, self)
     }

@@ -3,20 +3,21 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
+use recipes::drift::Drift;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
-use tokio::process::Command;
 
 use crate::agent::Agent;
-use crate::bake::{apply, read_plan, tar_of};
+use crate::bake::{apply, read_seen, tar_of};
 use crate::failure::{Failure, failed};
 use crate::image::Architecture;
 use crate::manifest::ResourceCounts;
 use crate::report::Report;
 use crate::session::{Ended, HostSession, Input, Place, Session};
+use crate::vagrant::{self, Down};
 
 /// What OpenSSH ends with when it is not the program that failed (ssh(1), EXIT STATUS).
 const CONNECTION_FAILED: i32 = 255;
@@ -134,6 +135,14 @@ impl Target {
         Ok(host)
     }
 
+    /// The machine of Vagrant that does not run, if that is why it does not answer.
+    pub async fn down(&self) -> Option<Down> {
+        match self {
+            Self::Vagrant(name) => vagrant::down(name.as_deref()).await,
+            Self::Ssh { .. } | Self::Root(_) => None,
+        }
+    }
+
     async fn session(&self) -> Result<(HostSession, Option<TempDir>), Failure> {
         match self {
             Self::Ssh { destination, port } => {
@@ -146,7 +155,7 @@ impl Target {
             }
             Self::Root(_) => Ok((HostSession { place: Place::Here, sudo: false }, None)),
             Self::Vagrant(name) => {
-                let config = vagrant(name.as_deref()).await?;
+                let config = vagrant::ssh_config(name.as_deref()).await?;
                 let destination =
                     config.lines().find_map(|line| line.strip_prefix("Host ")).unwrap_or("default");
                 let folder =
@@ -159,18 +168,6 @@ impl Target {
             }
         }
     }
-}
-
-/// How ssh reaches a machine of Vagrant.
-async fn vagrant(name: Option<&str>) -> Result<String, Failure> {
-    let output = Command::new("vagrant").arg("ssh-config").args(name).output().await;
-    let output = output.map_err(failed("run `vagrant ssh-config`"))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let why = String::from_utf8_lossy(&output.stderr);
-    Err(Failure::new(format!("`vagrant ssh-config` failed: {}", why.trim()))
-        .help("`vagrant up`, in the folder of the Vagrantfile, starts its machines"))
 }
 
 impl Host {
@@ -238,7 +235,17 @@ if "$t" --version >/dev/null 2>&1; then mv "$t" "$f"; echo "$f"; exit; fi; done
     ) -> Result<P, Failure> {
         let options = self.with_root(options);
         let argv = self.with_bundle("plan", &options);
-        read_plan(&self.session, &argv, Input::Bytes(tar_of(bundle)?)).await
+        read_seen(&self.session, &argv, Input::Bytes(tar_of(bundle)?), "plan").await
+    }
+
+    /// What has changed since an image was baked, whose `record.tar` this is. `options` are those of the agent's `drift`.
+    ///
+    /// # Errors
+    /// When it cannot be sent or compared.
+    pub async fn drift(&self, record: Vec<u8>, options: &[String]) -> Result<Drift, Failure> {
+        let options = self.with_root(options);
+        let argv = self.with_bundle("drift", &options);
+        read_seen(&self.session, &argv, Input::Bytes(record), "compare the host with its image").await
     }
 
     /// Applies a bundle. `options` are those of the agent's `apply`. Once it has begun, the host goes on to the end, even if the
@@ -272,18 +279,31 @@ if "$t" --version >/dev/null 2>&1; then mv "$t" "$f"; echo "$f"; exit; fi; done
         options.iter().cloned().chain(root).collect()
     }
 
-    /// Removes the agent, if it was put there.
+    /// Ends the work on it: the agent is removed, if that is wanted. Why the work failed is told first.
     ///
     /// # Errors
-    /// When it cannot be removed.
-    pub async fn leave_nothing(&self) -> Result<(), Failure> {
+    /// What the work came to, or that the agent cannot be removed.
+    pub async fn end<T>(&self, leave_nothing: bool, result: Result<T, Failure>) -> Result<T, Failure> {
+        if !leave_nothing {
+            return result;
+        }
+        match (result, self.leave_nothing().await) {
+            (result, Ok(())) => result,
+            (Ok(_), Err(left)) => Err(left),
+            (Err(failure), Err(left)) => {
+                let message = format!("{}\nand then: {}", failure.message, left.message);
+                Err(Failure { message, ..failure })
+            }
+        }
+    }
+
+    /// Removes the agent, if it was put there.
+    async fn leave_nothing(&self) -> Result<(), Failure> {
         if self.root.is_some() {
             return Ok(());
         }
-        let folder =
-            Path::new(&self.agent).parent().map(|path| path.display().to_string()).unwrap_or_default();
-        let remove = format!(r#"rm -f "$1"; rmdir "{folder}" 2>/dev/null || :"#);
-        let argv = ["sh", "-c", &remove, "sh", &self.agent];
+        let remove = r#"rm -f "$1"; rmdir "${1%/*}" 2>/dev/null || :"#;
+        let argv = ["sh", "-ec", remove, "sh", &self.agent];
         let ended = self.session.run(&argv, Input::Nothing, &mut |_| {}).await;
         self.done(&ended.map_err(failed("remove the agent"))?)
     }

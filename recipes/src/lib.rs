@@ -59,6 +59,7 @@ pub mod check;
 mod contradictions;
 pub mod declaration;
 pub mod difference;
+pub mod drift;
 pub mod duration;
 pub mod error;
 pub mod event;

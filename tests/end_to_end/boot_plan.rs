@@ -11,7 +11,7 @@ use testbed::workspace::image;
 
 use crate::Outcome;
 use crate::boot::{AGENT, status_of};
-use crate::on_host::{EVERYTHING, everything_of};
+use crate::site::{EVERYTHING, everything_of};
 
 const FILE: &str = "/run/bootstrap-agent/files/etc/web-site/database.env";
 const NEW_PASSWORD: &str = "battery-staple-correct-horse";

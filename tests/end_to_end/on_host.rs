@@ -1,21 +1,17 @@
 //! Plans of a host that is there, over SSH as its user has set it up: they change nothing, and applying does what they say.
 
-use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use testbed::host::{Disk, Host};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use testbed::host::Disk;
 use testbed::workspace::{Ended, Workspace};
 use testbed::world::World;
 
-use crate::Outcome;
-
-/// What is on the host: an SSH server and sudo.
-const BASE: &str = "source: { local: { suite: bookworm, include: [openssh-server, sudo] } }\n";
+use crate::site::{BASE, Site};
+use crate::{NOTHING, Outcome};
 
 /// What is planned there.
 const SITE: &str = "extends: base\nrecipes: [ site ]\n";
@@ -26,100 +22,24 @@ const RECIPE: &str = "resources:
     tags: [ hosts ]
 ";
 
-/// Prints every file with its checksum, every mount, package and unit, but what sshd writes of logins and the agent's cache.
-pub(crate) const EVERYTHING: &str = "find / -xdev -path /var/log -prune -o -path '/home/*/.cache' -prune -o -path '/var/tmp/*' -prune \
-     -o -type f -exec sha256sum {} + ; find / -xdev -path '/home/*/.cache' -prune -o \
-     -path '/var/log/*' -prune -o -printf '%p %M %u %g\\n'; cat /proc/mounts; dpkg-query --show; \
-     systemctl list-units --plain --no-legend --type=service,socket,timer --state=running,listening,waiting \
-     | grep -v 'session-\\|user@\\|user-runtime-dir\\|ssh@' | cut -d' ' -f1; ls /run";
+/// What takes its time, and how it is seen on the host that it runs.
+const SLOW: &str =
+    "resources:\n  - command: { argv: [ sh, -c, \"sleep 5.4321; touch /etc/slow\" ], creates: /etc/slow }\n";
+const SLOW_RUNS: &str =
+    "for p in /proc/[0-9]*; do [ \"$(tr '\\0' ' ' <$p/cmdline)\" = 'sleep 5.4321 ' ] && exit; done; false";
 
-/// What it printed, but what a session of the user has.
-pub(crate) fn everything_of(printed: &str) -> BTreeSet<String> {
-    // What a login makes, and the end of a boot: a terminal is offered.
-    let is_of_others = |line: &str| line.contains(" /run/user/") || line == "agetty.reload";
-    printed.lines().filter(|line| !is_of_others(line)).map(str::to_owned).collect()
-}
-
-/// A host with a server, users, and somebody who may log in.
-struct Site {
-    world: World,
-    host: Host,
-    workspace: Workspace,
-}
-
-impl Site {
-    fn new() -> Result<Self, Box<dyn Error>> {
-        let workspace = Workspace::new()?
-            .with("images/base.yaml", BASE)?
-            .with("images/site.yaml", SITE)?
-            .with("recipes/site/recipe.yaml", RECIPE)?;
-        let image = workspace.bake("base")?;
-        let world = World::new()?;
-        let host = Host::boot(Disk::of_image(&image)?, world.place(2)?)?;
-        let key = workspace.path("key");
-        let made =
-            Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status()?;
-        assert!(made.success());
-        let public = fs::read_to_string(key.with_extension("pub"))?;
-        // That of the image has no key yet, and is tried again and again.
-        let users =
-            "ssh-keygen -A >/dev/null; systemctl --quiet mask --now ssh; install -d /run/sshd; /usr/sbin/sshd
-            for user in deploy guest; do useradd --create-home --shell /bin/sh $user
-            install -d -m 700 -o $user -g $user /home/$user/.ssh
-            echo \"$0\" >/home/$user/.ssh/authorized_keys; chown $user: /home/$user/.ssh/authorized_keys; done
-            echo 'deploy ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/deploy";
-        host.output(&["sh", "-ec", users, public.trim()])?;
-        let known = host.output(&["cat", "/etc/ssh/ssh_host_ed25519_key.pub"])?;
-        let site = Self { world, host, workspace };
-        site.knows(&known)?;
-        Ok(site)
-    }
-
-    /// Has this user's ssh know the host by a key. What a user has in `~/.ssh` comes by a program of the same name.
-    fn knows(&self, key: &str) -> std::io::Result<()> {
-        let (known, config) = (self.workspace.path("known_hosts"), self.workspace.path("ssh_config"));
-        fs::write(&known, format!("{} {key}", World::address(2)))?;
-        let text = format!(
-            "Host jump\n  HostName {0}\n  User deploy\nHost behind\n  HostName {0}\n  ProxyJump jump\nHost *\n  IdentityFile {1}\n  IdentitiesOnly yes\n  UserKnownHostsFile {2}\n  GlobalKnownHostsFile /dev/null\n  ConnectTimeout 10\n",
-            World::address(2),
-            self.workspace.path("key").display(),
-            known.display()
-        );
-        fs::write(&config, text)?;
-        let program = format!(
-            "#!/bin/sh\nif [ \"$1\" = -F ]; then exec /usr/bin/ssh \"$@\"; fi\nexec /usr/bin/ssh -F {} \"$@\"\n",
-            config.display()
-        );
-        self.program("ssh", &program)
-    }
-
-    fn program(&self, name: &str, text: &str) -> std::io::Result<()> {
-        let path = self.workspace.path("bin").join(name);
-        fs::create_dir_all(self.workspace.path("bin"))?;
-        fs::write(&path, text)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755))
-    }
-
-    fn baker(&self, arguments: &[&str]) -> std::io::Result<Ended> {
-        let mut command = self.workspace.command(arguments)?;
-        command
-            .env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.workspace.path("bin").display()));
-        self.world.within(|| command.stdin(Stdio::null()).output()).map(Ended::from)
-    }
-
-    fn everything(&self) -> Result<BTreeSet<String>, Box<dyn Error>> {
-        Ok(everything_of(&self.host.output(&["sh", "-c", EVERYTHING])?))
-    }
-
-    fn agents(&self) -> Result<String, Box<dyn Error>> {
-        let find = "find /home /root /var/tmp -name 'bootstrap-agent*' -printf '%h %M %u %T@\\n'";
-        Ok(self.host.output(&["sh", "-c", find])?)
-    }
+/// A host of the base, with what is planned there in its folder.
+fn site() -> Result<Site, Box<dyn Error>> {
+    let workspace = Workspace::new()?
+        .with("images/base.yaml", BASE)?
+        .with("images/site.yaml", SITE)?
+        .with("recipes/site/recipe.yaml", RECIPE)?;
+    Site::of(workspace, "base")
 }
 
 #[test]
 fn a_plan_over_ssh_changes_nothing_and_applying_it_does_what_it_says() -> Outcome {
-    let site = Site::new()?;
+    let site = site()?;
     let target = format!("--on=ssh://deploy@{}", World::address(2));
     let plan = ["plan", "images/site.yaml", &target, "--detailed-exitcode"];
     // The first login makes what a session has.
@@ -167,7 +87,7 @@ fn a_plan_over_ssh_changes_nothing_and_applying_it_does_what_it_says() -> Outcom
 
 #[test]
 fn what_keeps_a_host_from_being_planned_is_told() -> Outcome {
-    let site = Site::new()?;
+    let site = site()?;
     let address = World::address(2);
     let plan = |target: &str| site.baker(&["plan", "images/site.yaml", &format!("--on={target}")]);
     let ended = plan(&format!("ssh://guest@{address}"))?;
@@ -180,10 +100,10 @@ fn what_keeps_a_host_from_being_planned_is_told() -> Outcome {
     assert!(ended.stderr.contains("NOPASSWD"), "{}", ended.stderr);
     let ended = plan(&format!("ssh://deploy@{address}:23"))?;
     assert!(ended.stderr.contains("failed to connect to `deploy@10.200.0.2`"), "{}", ended.stderr);
-    let ended = plan("web-1")?;
+    let ended = plan("web.1")?;
     assert_eq!(ended.code, Some(64), "{}", ended.stderr);
     assert!(
-        ended.stderr.contains("a target is `ssh://[USER@]HOST[:PORT]`, `vagrant[:NAME]` or `root:PATH`"),
+        ended.stderr.contains("a target is `ssh://[USER@]HOST[:PORT]`, `vagrant[:NAME]` or `root:PATH`, or `local`, `ec2`, `ami:ID` or the name of an image"),
         "{}",
         ended.stderr
     );
@@ -214,26 +134,122 @@ fn what_keeps_a_host_from_being_planned_is_told() -> Outcome {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(site.agents()?.starts_with("/var/tmp/baker-"), "{}", site.agents()?);
 
-    // A machine of Vagrant is reached as Vagrant says.
-    let config = format!(
-        "Host default\n  HostName {address}\n  User deploy\n  IdentityFile {}\n  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n",
-        site.workspace.path("key").display()
-    );
-    site.program(
-        "vagrant",
-        &format!("#!/bin/sh\n[ \"$1\" = ssh-config ] && [ -z \"$2\" ] && cat <<'END'\n{config}END\n"),
-    )?;
-    let ended = plan("vagrant")?;
-    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert!(ended.stdout.contains("Plan: 3 to change"), "{}", ended.stdout);
-    let ended = plan("vagrant:other")?;
-    assert!(ended.stderr.contains("`vagrant up`"), "{}", ended.stderr);
+    a_machine_of_vagrant_is_started_if_somebody_wants_that(&site)?;
 
     let other = fs::read_to_string(site.workspace.path("key.pub"))?;
     site.knows(&other)?;
     let ended = plan(&format!("ssh://deploy@{address}"))?;
     assert_eq!(ended.code, Some(1), "{}", ended.stdout);
     assert!(ended.stderr.contains("the key of `deploy@10.200.0.2` is not the known one"), "{}", ended.stderr);
+    Ok(())
+}
+
+/// With a stand-in for Vagrant. A machine is reached as Vagrant says; one that does not run is offered to be started.
+fn a_machine_of_vagrant_is_started_if_somebody_wants_that(site: &Site) -> Outcome {
+    let config = format!(
+        "Host default\n  HostName {}\n  User deploy\n  IdentityFile {}\n  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n",
+        World::address(2),
+        site.workspace.path("key").display()
+    );
+    let vagrant = format!(
+        r#"#!/bin/sh
+case "$*" in
+ssh-config) [ -e up ] || {{ echo "not yet ready for SSH" >&2; exit 1; }}; cat <<'END'
+{config}END
+;;
+"status --machine-readable") [ -e up ] && state=running || state=shutoff; echo "1764167000,default,state,$state" ;;
+up) echo "Bringing machine 'default' up"; touch up ;;
+*) echo "no machine of this name" >&2; exit 1 ;;
+esac
+"#
+    );
+    site.program("vagrant", &vagrant)?;
+    let plan = ["plan", "images/site.yaml", "--on=vagrant"];
+    let ended = site.baker(&plan)?;
+    assert_eq!(ended.code, Some(1), "{}", ended.stdout);
+    assert!(ended.stderr.contains("the machine of `vagrant` is not running"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("`vagrant up`, in the folder of the Vagrantfile, starts it"),
+        "{}",
+        ended.stderr
+    );
+    let question = "Start it with `vagrant up`? (y/N) ";
+    let (code, said) = site.on_terminal(&plan, question, b"\n")?;
+    assert!(code == Some(1) && !said.contains("Bringing machine"), "{said}");
+    assert!(!site.workspace.path("up").exists());
+    let (code, said) = site.on_terminal(&plan, question, b"y\n")?;
+    assert!(code == Some(0) && said.contains("Bringing machine 'default' up"), "{said}");
+    assert!(said.contains("Plan: 3 to change"), "{said}");
+    let ended = site.baker(&plan)?;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.contains("Plan: 3 to change"), "{}", ended.stdout);
+    let ended = site.baker(&["plan", "images/site.yaml", "--on=vagrant:other"])?;
+    assert!(
+        ended.stderr.contains("`vagrant ssh-config` failed: no machine of this name"),
+        "{}",
+        ended.stderr
+    );
+    Ok(())
+}
+
+/// The agent cannot be removed from a cache that became read-only; what went wrong before that is told first.
+#[test]
+fn why_a_plan_failed_is_told_before_what_could_not_be_removed() -> Outcome {
+    let site = site()?;
+    let target = format!("--on=ssh://deploy@{}", World::address(2));
+    assert_eq!(site.baker(&["plan", "images/site.yaml", &target])?.code, Some(0));
+    let read_only = "cd /home/deploy; mount --bind .cache .cache; mount -o remount,bind,ro .cache";
+    site.host.output(&["sh", "-ec", read_only])?;
+    let blocked = "resources:\n  - file: { path: /etc/hostname/site, content: x }\n";
+    fs::write(site.workspace.path("recipes/site/recipe.yaml"), blocked)?;
+    for verb in [&["plan"][..], &["apply", "--yes"]] {
+        let ended = site.baker(&[verb, &["recipes/site", &target, "--leave-nothing"]].concat())?;
+        assert_eq!(ended.code, Some(1), "{}", ended.stdout);
+        let at = |text: &str| {
+            ended.stderr.find(text).ok_or_else(|| format!("`{text}` is not in: {}", ended.stderr))
+        };
+        assert!(at("/etc/hostname")? < at("Read-only file system")?, "{}", ended.stderr);
+    }
+    Ok(())
+}
+
+/// Ctrl-C says what is true of the host at that moment, and no bundle stays there.
+#[test]
+fn an_interrupted_apply_says_what_becomes_of_the_host() -> Outcome {
+    let site = site()?;
+    let target = format!("--on=ssh://deploy@{}", World::address(2));
+    // While it asks.
+    let asked = ["apply", "images/site.yaml", &target];
+    let (code, said) = site.on_terminal(&asked, "Only `yes` is taken for it: ", b"\x03")?;
+    assert_eq!(code, Some(130), "{said}");
+    assert!(said.contains("interrupted: nothing was changed on the host"), "{said}");
+    site.host.output(&["sh", "-c", "test ! -e /etc/site && ! ls -d /run/baker-plan.*"])?;
+
+    // While it applies.
+    fs::write(site.workspace.path("recipes/site/recipe.yaml"), SLOW)?;
+    let child = site.start(&["apply", "recipes/site", &target, "--yes"])?;
+    site.wait_for(SLOW_RUNS)?;
+    kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGINT)?;
+    let ended = Ended::from(child.wait_with_output()?);
+    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("interrupted: the run on the host goes on to its end; plan again"),
+        "{}",
+        ended.stderr
+    );
+    assert!(!ended.stderr.contains("undoing"), "{}", ended.stderr);
+    site.wait_for("test -e /etc/slow && ! ls -d /run/baker-plan.*")?;
+
+    // While it plans: a guard is asked.
+    let guard = "resources:\n  - command: { argv: [ touch, /etc/never ], unless: sleep 5.4321 }\n";
+    fs::write(site.workspace.path("recipes/site/recipe.yaml"), guard)?;
+    let child = site.start(&["plan", "recipes/site", &target])?;
+    site.wait_for(SLOW_RUNS)?;
+    kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGINT)?;
+    let ended = Ended::from(child.wait_with_output()?);
+    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+    assert!(ended.stderr.contains("interrupted: nothing was changed on the host"), "{}", ended.stderr);
+    site.wait_for("! ls -d /run/baker-plan.* && test ! -e /etc/never")?;
     Ok(())
 }
 
@@ -259,6 +275,38 @@ fn a_tree_is_planned_and_changed_with_nothing_executed_in_it() -> Outcome {
     assert!(fs::read_to_string(tree.join("etc/group"))?.contains("\nsite:"));
     assert!(!tree.join("executed").exists());
     assert_eq!(workspace.baker(&plan)?.code, Some(0));
+
+    // A recipe alone, by its folder with inputs from both places, or by its name.
+    let welcome = "inputs: { text: { type: string }, times: { type: integer } }\nresources:\n  - file: { path: /etc/welcome, content: \"{{ inputs.text }}, {{ inputs.times }}\\n\" }\n";
+    let workspace = workspace
+        .with("recipes/welcome/recipe.yaml", welcome)?
+        .with("inputs.yaml", "{ text: hello, times: 1 }\n")?;
+    let apply = ["apply", "recipes/welcome", "--inputs=inputs.yaml", "--input=times=2", &target, "--yes"];
+    let applied = workspace.baker(&apply)?;
+    assert_eq!(applied.code, Some(0), "{}{}", applied.stdout, applied.stderr);
+    assert_eq!(fs::read_to_string(tree.join("etc/welcome"))?, "hello, 2\n");
+    let named = workspace.baker(&["plan", "welcome", "--input=text=1.10", "--input=times=2", &target])?;
+    assert!(named.stdout.contains("+1.10, 2"), "{}{}", named.stdout, named.stderr);
+    for (wrong, why) in [
+        (&["plan", "recipes/welcome", &target][..], "the input of `welcome` `text` is required"),
+        (
+            &["plan", "images/site.yaml", "--input=text=x", &target],
+            "an image definition, which has no inputs",
+        ),
+        (&["plan", "inputs.yaml", &target], "`inputs.yaml` is neither an image definition nor a recipe"),
+        (&["plan", "welcom", &target], "did you mean `welcome`?"),
+    ] {
+        let ended = workspace.baker(wrong)?;
+        assert_eq!(ended.code, Some(1), "{wrong:?}: {}", ended.stdout);
+        assert!(ended.stderr.contains(why), "{wrong:?}: {}", ended.stderr);
+    }
+    // On an image that was baked, and, where no place is named, on Debian 12.
+    for on in [&["--on=base"][..], &[]] {
+        let planned =
+            workspace.baker(&[&["plan", "welcome", "--input=text=x", "--input=times=2"], on].concat())?;
+        assert!(planned.stdout.contains("Plan: 1 to change"), "{on:?}: {}{}", planned.stdout, planned.stderr);
+        assert_eq!(workspace.left(&[])?, NOTHING, "{on:?}");
+    }
     let exact = workspace.baker(&["plan", "images/site.yaml", &target, "--exact"])?;
     assert!(exact.stderr.contains("nothing is executed in a tree"), "{}", exact.stderr);
     Ok(())
@@ -266,29 +314,18 @@ fn a_tree_is_planned_and_changed_with_nothing_executed_in_it() -> Outcome {
 
 #[test]
 fn a_host_whose_connection_is_lost_goes_on_to_the_end() -> Outcome {
-    const SLOW: &str = "resources:\n  - command: { argv: [ sh, -c, \"sleep 5.4321; touch /etc/slow\" ], creates: /etc/slow }\n";
-    let site = Site::new()?;
+    let site = site()?;
     fs::write(site.workspace.path("recipes/site/recipe.yaml"), SLOW)?;
     let target = format!("--on=ssh://deploy@{}", World::address(2));
-    let until = Instant::now() + Duration::from_mins(1);
-    let wait_for = |what: &str| -> Outcome {
-        while !site.host.run(&["sh", "-c", what])?.status.success() {
-            assert!(Instant::now() < until, "{what}");
-            thread::sleep(Duration::from_millis(100));
-        }
-        Ok(())
-    };
     let ended = thread::scope(|scope| {
         let apply = scope.spawn(|| site.baker(&["apply", "images/site.yaml", &target, "--yes"]));
-        wait_for(
-            "for p in /proc/[0-9]*; do [ \"$(tr '\\0' ' ' <$p/cmdline)\" = 'sleep 5.4321 ' ] && exit; done; false",
-        )?;
+        site.wait_for(SLOW_RUNS)?;
         // Whoever serves the user, and nobody who works for him.
         site.host.output(&["sh", "-c", "for p in /proc/[0-9]*; do case $(tr '\\0' ' ' <$p/cmdline) in 'sshd: deploy'*) kill -9 ${p#/proc/};; esac; done"])?;
         apply.join().map_err(|_| "it panicked")?.map_err(Box::<dyn Error>::from)
     })?;
     assert_eq!(ended.code, Some(1), "{}", ended.stdout);
-    wait_for("test -e /etc/slow && ! ls -d /run/baker-plan.*")?;
+    site.wait_for("test -e /etc/slow && ! ls -d /run/baker-plan.*")?;
     let again = site.baker(&["plan", "images/site.yaml", &target, "--detailed-exitcode"])?;
     assert_eq!(again.code, Some(0), "{}{}", again.stdout, again.stderr);
     Ok(())

@@ -10,7 +10,7 @@ use testbed::vagrant::Vagrant;
 use testbed::workspace::{Ended, Workspace};
 
 use crate::Outcome;
-use crate::on_host::everything_of;
+use crate::site::everything_of;
 
 const IMAGE: &str =
     "source: { local: { suite: bookworm } }\nrecipes: [ site, firewall: { allow: [ { port: 22 } ] } ]\n";
@@ -58,7 +58,16 @@ fn a_machine_of_vagrant_is_planned_applied_planned_again_and_destroyed() -> Outc
     let vagrant = Vagrant::new(&workspace.path(""))?;
     let plan = ["plan", "images/site.yaml", "--on=vagrant", "--detailed-exitcode"];
     let down = baker(&vagrant, &workspace, &plan)?;
-    assert!(down.code == Some(1) && down.stderr.contains("`vagrant up`"), "{}", down.stderr);
+    assert!(
+        down.code == Some(1) && down.stderr.contains("the machine of `vagrant` is not running"),
+        "{}",
+        down.stderr
+    );
+    assert!(
+        down.stderr.contains("`vagrant up`, in the folder of the Vagrantfile, starts it"),
+        "{}",
+        down.stderr
+    );
 
     vagrant.output(&["vagrant", "up", "--provider=libvirt"])?;
     // The first login makes what a session has, and the first plan brings the agent.

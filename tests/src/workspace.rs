@@ -136,7 +136,7 @@ impl Workspace {
         let mut command = Command::new(binaries::baker()?);
         let (verb, rest) = arguments.split_first().ok_or_else(|| io::Error::other("there is no verb"))?;
         command.current_dir(self.folder.path()).arg(verb).arg("--state").arg(self.path("state"));
-        if ["build", "plan", "apply", "facts"].contains(verb) {
+        if ["build", "plan", "apply", "drift", "facts"].contains(verb) {
             command.arg("--agent").arg(binaries::agent()?);
         }
         command.args(rest);

@@ -225,8 +225,10 @@ impl<P: Platform> Bakes<'_, P> {
         let arch = build.on.platform.arch(member.source);
         let agent = agent(build.agent.as_deref(), self.world, arch)?;
         let input_digest = input_digest(image, &source, &agent)?;
-        let (output, keep_on_failure) = (build.output.clone(), build.keep_on_failure);
-        let order = Order { image, origin, source, arch, agent, input_digest, output, keep_on_failure };
+        let (extends, output, keep_on_failure) =
+            (member.extends, build.output.clone(), build.keep_on_failure);
+        let order =
+            Order { image, extends, origin, source, arch, agent, input_digest, output, keep_on_failure };
         let existing = if build.force && member.wanted { None } else { self.platform.find(&order).await? };
         Ok((order, existing))
     }

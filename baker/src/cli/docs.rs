@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::Path;
 
+use recipes::drift::Drift;
 use recipes::error::did_you_mean;
 use recipes::resource::{Field, Reference, facts_reference, reference};
 use schemars::schema_for;
@@ -20,7 +21,7 @@ use crate::library;
 #[derive(Debug, clap::Args)]
 pub(super) struct Docs {
     /// The kind, such as `file`, or `facts`; all of them if left out. `library` for the recipes that ship with baker,
-    /// `plan` for the JSON Schema of plans
+    /// `plan` and `drift` for the JSON Schemas of what these verbs print
     kind: Option<String>,
 }
 
@@ -39,6 +40,10 @@ impl Docs {
             let _ = writeln!(io::stdout(), "{}", plan_schema());
             return DONE;
         }
+        if kind == DRIFT {
+            let _ = writeln!(io::stdout(), "{}", drift_schema());
+            return DONE;
+        }
         if kind == LIBRARY {
             return match library::recipes(cache) {
                 Ok(recipes) => {
@@ -50,7 +55,7 @@ impl Docs {
         }
         let Some(reference) = all.iter().find(|reference| reference.kind == kind) else {
             let names: Vec<&str> =
-                all.iter().map(|reference| reference.kind).chain([FACTS, LIBRARY, PLAN]).collect();
+                all.iter().map(|reference| reference.kind).chain([DRIFT, FACTS, LIBRARY, PLAN]).collect();
             let failure = Failure::new(format!("there is no kind `{kind}`"));
             return fail(&failure.help(did_you_mean(&kind, &names)));
         };
@@ -67,6 +72,14 @@ const LIBRARY: &str = "library";
 
 /// What the schema of plans is asked for by.
 const PLAN: &str = "plan";
+
+/// What the schema of drift is asked for by.
+const DRIFT: &str = "drift";
+
+/// The JSON Schema of what `baker drift --format json` prints.
+fn drift_schema() -> String {
+    serde_json::to_string_pretty(&schema_for!(Drift)).unwrap_or_default()
+}
 
 /// The JSON Schema of what `baker plan --format json` prints.
 fn plan_schema() -> String {
@@ -139,6 +152,15 @@ mod tests {
         assert!(
             schema.trim_end() == plan_schema(),
             "write it again: cargo run -p baker -- docs plan > docs/plan.schema.json"
+        );
+    }
+
+    #[test]
+    fn the_schema_of_drift_in_the_repository_is_what_is_printed() {
+        let schema = std::fs::read_to_string("../docs/drift.schema.json").unwrap_or_default();
+        assert!(
+            schema.trim_end() == drift_schema(),
+            "write it again: cargo run -p baker -- docs drift > docs/drift.schema.json"
         );
     }
 

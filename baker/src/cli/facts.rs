@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use recipes::system::linux::Linux;
 use recipes::system::{Facts as _, Host, Mode};
 
+use super::place::of_source;
 use super::plan::on_builder;
 use super::{DONE, Format, INTERRUPTED, On, PlatformName, Reading, State, World, agent, fail, fail_with};
 use crate::bake::facts_of_builder;
@@ -78,10 +79,10 @@ impl Facts {
         state: &State,
         chain: &Chain,
     ) -> Result<Option<Host>, Failure> {
-        let arch = self.on.platform.arch(&chain.source);
-        let agent = agent(self.agent.as_deref(), world, arch)?;
+        let start = of_source(&self.on, platform, chain).await?;
+        let agent = agent(self.agent.as_deref(), world, start.arch)?;
         let mut report = Human::new(false);
-        on_builder(state, chain, &self.on, &agent, platform, &mut report, async |session| {
+        on_builder(state, chain, start, &agent, platform, &mut report, async |session| {
             facts_of_builder(session, &agent).await
         })
         .await

@@ -22,13 +22,17 @@ mod apply;
 mod build;
 mod clean;
 mod docs;
+mod drift;
 mod facts;
+mod host;
 mod library_page;
 mod matrix;
+mod place;
 mod plan;
 mod policy;
 mod session_manager;
 mod show;
+mod subject;
 mod validate;
 mod vendor;
 
@@ -59,6 +63,7 @@ enum Verb {
     Validate(validate::Validate),
     Plan(plan::Plan),
     Apply(apply::Apply),
+    Drift(drift::Drift),
     Build(build::Build),
     Clean(clean::Clean),
     Facts(facts::Facts),
@@ -135,12 +140,18 @@ enum PlatformName {
 }
 
 impl PlatformName {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Local => Local::NAME,
+            Self::Ec2 => Ec2::NAME,
+        }
+    }
+
     /// The processor of its builders.
     fn arch(self, source: &Source) -> Architecture {
         match (self, &source.ec2) {
             (Self::Ec2, Some(ec2)) => ec2.arch,
-            _ if std::env::consts::ARCH == "aarch64" => Architecture::Arm64,
-            _ => Architecture::X86_64,
+            _ => Architecture::here(),
         }
     }
 }
@@ -274,6 +285,7 @@ pub fn main(world: &World) -> u8 {
         Verb::SessionManager(verb) => runtime.block_on(verb.run(world)),
         Verb::Plan(verb) => runtime.block_on(verb.run(world, &state)),
         Verb::Apply(verb) => runtime.block_on(verb.run(world, &state)),
+        Verb::Drift(verb) => runtime.block_on(verb.run(world)),
         Verb::Build(verb) => runtime.block_on(verb.run(world, &state)),
         Verb::Clean(verb) => runtime.block_on(verb.run(world, &state)),
     }
@@ -294,16 +306,16 @@ impl Interrupts {
 
     /// Ends when this process is told to stop, and something is to be undone.
     async fn told(&mut self) {
-        self.told_and("undoing what was created").await;
+        self.heard().await;
+        complain("interrupted: undoing what was created");
     }
 
-    /// Ends when this process is told to stop, and says what comes of that.
-    async fn told_and(&mut self, then: &str) {
+    /// Ends when this process is told to stop. What comes of that is for the caller to say.
+    async fn heard(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
-        complain(&format!("interrupted: {then}"));
     }
 }
 

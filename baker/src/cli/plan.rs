@@ -5,24 +5,20 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use clap::ValueEnum;
-use recipes::bundle::{self, Contents};
 use recipes::difference::ExactPlan;
 use recipes::plan::Plan as Changes;
-use recipes::resolve::RecipeUse;
-use recipes::system::Mode;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::build::begin;
-use super::{
-    CHANGES, DONE, INTERRUPTED, ImageArguments, Interrupts, On, PlatformName, State, World, agent, fail,
-    fail_with,
-};
+use super::host::look_at;
+use super::place::{Baked, Place, Start, baked, of_source, place, without_volumes};
+use super::subject::Subject;
+use super::{CHANGES, DONE, INTERRUPTED, Interrupts, On, PlatformName, State, World, agent, fail, fail_with};
 use crate::agent::Agent;
 use crate::bake::{Order, plan_on_builder, undo};
 use crate::failure::Failure;
-use crate::image::Chain;
+use crate::image::{BakePlan, Chain, PublishSettings};
 use crate::platform::{Platform, Run};
 use crate::report::{Human, Report, markdown};
 use crate::saved::SavedPlan;
@@ -30,21 +26,25 @@ use crate::target::Target;
 
 /// Show what a bake would change, and change nothing
 ///
-/// A builder is launched from the image's source and thrown away; or, with `--on`, the plan is of a host that is there
-/// already, such as a machine of Vagrant. The recipes of the images it extends are part of the plan.
+/// A builder is launched from the image's source and thrown away; or, with `--on`, from an AMI or an image that was baked; or
+/// the plan is of a host that is there already, such as a machine of Vagrant. The recipes of the images it extends are part of
+/// the plan. A recipe alone is planned on Debian 12 if no place is named.
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(super) struct Plan {
     #[command(flatten)]
-    image: ImageArguments,
+    subject: Subject,
     #[command(flatten)]
     selection: Selection,
     #[command(flatten)]
     on: On,
-    /// Where to plan: `local` or `ec2`, as with `--platform`, or a host that is there:
-    /// `ssh://[USER@]HOST[:PORT]`, `vagrant[:NAME]`, or a tree, `root:PATH`
+    /// Where to plan: `local` or `ec2`, as with `--platform`; `ami:ID`, or the name of an image that was baked, which are booted
+    /// and ended; or a host that is there: `ssh://[USER@]HOST[:PORT]`, `vagrant[:NAME]`, or a tree, `root:PATH`
     #[arg(long = "on", value_name = "TARGET", value_parser = place, conflicts_with = "platform")]
     target: Option<Place>,
+    /// The folder that images are kept in
+    #[arg(long, value_name = "DIR", default_value = "output")]
+    output: PathBuf,
     /// Apply the recipes to a copy of the host that is thrown away, and show what that makes of it
     ///
     /// What is written there goes to memory. Packages are really installed and commands really run; units are not started.
@@ -72,7 +72,7 @@ pub(super) struct Plan {
 
 /// How a plan is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum PlanFormat {
+pub(super) enum PlanFormat {
     /// For people.
     Human,
     /// One JSON object, of which `baker docs plan` prints the schema.
@@ -122,20 +122,6 @@ impl fmt::Display for Planned {
     }
 }
 
-/// Where a plan is made.
-#[derive(Debug, Clone)]
-enum Place {
-    Builder(PlatformName),
-    Host(Target),
-}
-
-fn place(text: &str) -> Result<Place, String> {
-    match PlatformName::from_str(text, false) {
-        Ok(platform) => Ok(Place::Builder(platform)),
-        Err(_) => text.parse().map(Place::Host).map_err(|why| format!("{why}, or `local` or `ec2`")),
-    }
-}
-
 /// Which resources of the recipes.
 #[derive(Debug, clap::Args)]
 pub(super) struct Selection {
@@ -157,34 +143,24 @@ impl Selection {
     }
 }
 
-/// The recipes of an image and of those that it extends, as a bundle.
-pub(super) fn bundle_of(chain: &Chain) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
-    let uses: Vec<RecipeUse> = chain.images.iter().flat_map(|image| image.recipes.clone()).collect();
-    Ok(bundle::pack(&Contents { mode: Mode::Bake, uses: &uses, checks: &[], services: &[] })?)
-}
-
 impl Plan {
     pub(super) async fn run(mut self, world: &World, state: &State) -> u8 {
-        if let Some(Place::Builder(platform)) = self.target {
-            if self.save.is_some() {
-                return fail(&Failure::new("`--save` is for a host that is there: a builder is thrown away"));
-            }
-            self.on.platform = platform;
+        let place = self.target.take().unwrap_or(Place::Builder(self.on.platform));
+        if self.save.is_some() && !matches!(place, Place::Host(_)) {
+            return fail(&Failure::new("`--save` is for a host that is there: a builder is thrown away"));
         }
-        let chain = match self.image.load(world, state) {
+        if let Place::Builder(platform) = place {
+            self.on.platform = platform;
+        } else if self.on.locked {
+            return fail(&Failure::new("`--locked` is for the source of an image, and `--on` names another"));
+        }
+        let chain = match self.subject.load(world, state) {
             Ok(chain) => chain,
             Err(problems) => return fail_with(&problems),
         };
-        let mut report = Human::new(self.verbose);
-        let result = match self.on.platform {
-            _ if let Some(Place::Host(target)) = &self.target => self.on_host(target, world, &chain).await,
-            PlatformName::Local => {
-                self.plan(world, state, &chain, &state.local(world, true), &mut report).await
-            }
-            PlatformName::Ec2 => match self.on.ec2(world).await {
-                Ok(ec2) => self.plan(world, state, &chain, &ec2, &mut report).await,
-                Err(failure) => Err(failure),
-            },
+        let result = match &place {
+            Place::Host(target) => self.on_host(target, world, &chain).await,
+            place => Box::pin(self.on_builder(place, world, state, &chain)).await,
         };
         let plan = match result {
             Ok(Some(plan)) => plan,
@@ -230,39 +206,59 @@ impl Plan {
         if self.exact && matches!(target, Target::Root(_)) {
             return Err(Failure::new("`--exact` is for a host that runs: nothing is executed in a tree"));
         }
-        let mut interrupts = Interrupts::listen()?;
-        let (bundle, options) = (bundle_of(chain)?, self.options());
-        let planned = async {
-            let host = target.connect(|arch| agent(self.agent.as_deref(), world, arch)).await?;
-            let plan = if self.exact {
-                host.plan(&bundle, &options).await.map(Planned::Exact)
-            } else {
-                host.plan(&bundle, &options).await.and_then(|plan| self.kept(target, &bundle, plan))
-            };
-            if self.leave_nothing {
-                host.leave_nothing().await?;
+        let (bundle, options) = (chain.bundle()?, self.options());
+        look_at(target, self.agent.as_deref(), world, self.leave_nothing, async |host| {
+            if self.exact {
+                return host.plan(&bundle, &options).await.map(Planned::Exact);
             }
-            plan.map(Some)
-        };
-        tokio::select! {
-            plan = planned => plan,
-            () = interrupts.told_and("nothing was changed on the host") => Ok(None),
+            host.plan(&bundle, &options).await.and_then(|plan| self.kept(target, &bundle, plan))
+        })
+        .await
+    }
+
+    /// The plan of a builder; nothing if it was interrupted.
+    async fn on_builder(
+        &self,
+        place: &Place,
+        world: &World,
+        state: &State,
+        chain: &Chain,
+    ) -> Result<Option<Planned>, Failure> {
+        let local = state.local(world, true);
+        match place {
+            Place::Image(name) => match baked(name, &self.output, &self.on, world).await? {
+                Baked::Local(start) => self.plan(world, state, chain, &local, start).await,
+                Baked::Ec2(ec2, start) => {
+                    self.plan(world, state, &without_volumes(chain), &*ec2, start).await
+                }
+            },
+            Place::Ami(id) => {
+                let ec2 = self.on.ec2(world).await?;
+                let (origin, source, arch) = ec2.ami(id).await?;
+                let start = Start { origin, source, arch };
+                self.plan(world, state, &without_volumes(chain), &ec2, start).await
+            }
+            _ if self.on.platform == PlatformName::Ec2 => {
+                let ec2 = self.on.ec2(world).await?;
+                self.plan(world, state, chain, &ec2, of_source(&self.on, &ec2, chain).await?).await
+            }
+            _ => self.plan(world, state, chain, &local, of_source(&self.on, &local, chain).await?).await,
         }
     }
 
-    /// The plan; nothing if it was interrupted.
+    /// The plan of a builder that starts from something; nothing if it was interrupted.
     async fn plan<P: Platform>(
         &self,
         world: &World,
         state: &State,
         chain: &Chain,
         platform: &P,
-        report: &mut dyn Report,
+        start: Start<P::Origin>,
     ) -> Result<Option<Planned>, Failure> {
-        let arch = self.on.platform.arch(&chain.source);
-        let agent = agent(self.agent.as_deref(), world, arch)?;
-        let (bundle, options) = (bundle_of(chain)?, self.options());
-        on_builder(state, chain, &self.on, &agent, platform, report, async |session| {
+        let agent = agent(self.agent.as_deref(), world, start.arch)?;
+        let mut report = Human::new(self.verbose);
+        let (bundle, options) = (chain.bundle()?, self.options());
+        on_builder(state, chain, start, &agent, platform, &mut report, async |session| {
             if self.exact {
                 return plan_on_builder(session, &agent, &bundle, &options).await.map(Planned::Exact);
             }
@@ -272,12 +268,11 @@ impl Plan {
     }
 }
 
-/// Launches a builder from an image's source, looks at it, and undoes everything; nothing if it was
-/// interrupted.
+/// Launches a builder, looks at it, and undoes everything; nothing if it was interrupted.
 pub(super) async fn on_builder<P: Platform, T>(
     state: &State,
     chain: &Chain,
-    on: &On,
+    start: Start<P::Origin>,
     agent: &Agent,
     platform: &P,
     report: &mut dyn Report,
@@ -285,12 +280,14 @@ pub(super) async fn on_builder<P: Platform, T>(
 ) -> Result<Option<T>, Failure> {
     let mut interrupts = Interrupts::listen()?;
     let image = chain.image().ok_or_else(|| Failure::new("there is no image"))?;
-    let first = chain.images.first().unwrap_or(image);
-    let (origin, source) = on.start(platform, &first.path, &chain.source).await?;
-    let arch = on.platform.arch(&chain.source);
+    // Nothing is published, so it does not matter what would be in the way of that, such as a name that is taken.
+    let image = &BakePlan { publish: PublishSettings::default(), ..image.clone() };
+    let Start { origin, source, arch } = start;
     let (input_digest, output) = (String::new(), PathBuf::new());
     let agent = agent.clone();
-    let order = Order { image, origin, source, arch, agent, input_digest, output, keep_on_failure: false };
+    let extends = &chain.images[..0];
+    let order =
+        Order { image, extends, origin, source, arch, agent, input_digest, output, keep_on_failure: false };
     let mut ledger = begin(state, image)?;
     let result = tokio::select! {
         result = async {

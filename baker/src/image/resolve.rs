@@ -121,7 +121,7 @@ impl Lookup {
     }
 
     /// The folder of a recipe, and its path in messages.
-    fn find(&self, name: &str) -> Result<(PathBuf, String), Problem> {
+    pub(super) fn find(&self, name: &str) -> Result<(PathBuf, String), Problem> {
         let own = self.folders.iter().enumerate().find_map(|(number, (folder, shown))| {
             let path = folder.join(name);
             let is_recipe = path.join("recipe.yaml").is_file();
@@ -156,7 +156,7 @@ fn tidy(path: &Path) -> PathBuf {
 }
 
 /// A path as it is shown: `images/../recipes` is `recipes`.
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     let mut parts: Vec<String> = Vec::new();
     for part in path.components() {
         match part.as_os_str().to_string_lossy() {
@@ -234,10 +234,26 @@ impl Chain {
         problems.unless_any(Self { images, source })
     }
 
+    /// The recipes of all its images, as a bundle.
+    ///
+    /// # Errors
+    /// When a file of a recipe cannot be read.
+    pub fn bundle(&self) -> Result<BTreeMap<String, Vec<u8>>, Problem> {
+        bundle_of(self.images.iter())
+    }
+
     /// The image that was asked for.
     pub fn image(&self) -> Option<&BakePlan> {
         self.images.last()
     }
+}
+
+/// The recipes of images, each of which extends the one before it, as a bundle.
+pub(crate) fn bundle_of<'a>(
+    images: impl Iterator<Item = &'a BakePlan>,
+) -> Result<BTreeMap<String, Vec<u8>>, Problem> {
+    let uses: Vec<RecipeUse> = images.flat_map(|image| image.recipes.clone()).collect();
+    bundle::pack(&Contents { mode: Mode::Bake, uses: &uses, checks: &[], services: &[] })
 }
 
 impl BakePlan {
@@ -337,11 +353,15 @@ fn agent_recipe(services: &[String]) -> Result<Wanted, Problem> {
     Ok(Wanted { name: AGENT_RECIPE.into(), at, inputs })
 }
 
-fn recipe_use(wanted: &Wanted, stage: usize, loader: &mut Loader<'_>) -> Result<RecipeUse, Problems> {
+pub(super) fn recipe_use(
+    wanted: &Wanted,
+    stage: usize,
+    loader: &mut Loader<'_>,
+) -> Result<RecipeUse, Problems> {
     let recipe = loader.load(&wanted.name, Some(&wanted.at))?;
     if let Some(secret) = recipe.inputs.iter().find(|input| input.secret) {
         let problem = Problem::new(format!("`{}` has the secret input `{}`", recipe.name, secret.name));
-        let help = "an image definition keeps no secrets: `include` the recipe from a boot recipe, which can give it one of `secrets`";
+        let help = "neither an image definition nor a command line keeps secrets: `include` the recipe from a boot recipe, which can give it one of `secrets`";
         return Err(problem.at(&wanted.at).help(help).into());
     }
     let noun = format!("input of `{}`", recipe.name);

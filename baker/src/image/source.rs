@@ -106,6 +106,16 @@ pub enum Architecture {
 }
 
 impl Architecture {
+    /// That of this machine.
+    pub fn here() -> Self {
+        if std::env::consts::ARCH == "aarch64" { Self::Arm64 } else { Self::X86_64 }
+    }
+
+    /// By the name that EC2 has for it; none if no agent is built for it.
+    pub fn from_ec2(name: &str) -> Option<Self> {
+        [Self::X86_64, Self::Arm64].into_iter().find(|arch| arch.of_ec2() == name)
+    }
+
     /// The name that EC2 has for it.
     pub fn of_ec2(self) -> &'static str {
         match self {

@@ -3,9 +3,11 @@
 mod ec2;
 mod local;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 
+use recipes::drift::Seen;
 use serde::Deserialize;
 
 pub use ec2::{Ec2, Leftover, PluginCall, SESSION_MANAGER_PLUGIN, Way, open_session, policy};
@@ -65,6 +67,8 @@ pub struct SealReport {
     pub erased: Vec<String>,
     /// Whose each file is.
     pub files: Option<Files>,
+    /// What resources made.
+    pub seen: BTreeMap<String, Seen>,
 }
 
 /// What `bootstrap-agent seal --format json` prints.
@@ -75,6 +79,7 @@ struct SealOutput {
     allowed: Vec<Finding>,
     erased: Vec<Erased>,
     files: Option<Files>,
+    seen: Option<BTreeMap<String, Seen>>,
 }
 
 #[derive(Deserialize)]
@@ -123,6 +128,7 @@ impl SealReport {
             allowed: sealed.allowed.iter().map(leak).collect(),
             erased: sealed.erased.iter().map(ToString::to_string).collect(),
             files: sealed.files,
+            seen: sealed.seen.unwrap_or_default(),
         })
     }
 }

@@ -2,14 +2,31 @@
 
 use std::fmt::Write as _;
 
+use recipes::drift::Drift;
 use recipes::plan::{Basis, Plan};
 
 /// A plan in Markdown, as GitHub and GitLab show it: the counts, and behind them the changes as a diff. `behind` is more text.
 pub fn markdown(image: &str, plan: &Plan, behind: Option<&str>) -> String {
-    let mut text = format!("### Plan of `{image}`\n\n");
     let shown = plan.to_string();
     let counts = shown.rfind("Plan: ").map_or("", |start| &shown[start..]);
-    let _ = writeln!(text, "{}", counts.replace('\n', " "));
+    let text = format!("### Plan of `{image}`\n\n{}\n", counts.replace('\n', " "));
+    with_blocks(text, &[("Changes", &diff(plan), "diff"), ("Difference", behind.unwrap_or_default(), "text")])
+}
+
+/// What has changed on a host, in the same way.
+pub fn drift_markdown(host: &str, drift: &Drift) -> String {
+    let text = format!("### Drift of `{host}`\n\n{}\n", drift.counts());
+    with_blocks(
+        text,
+        &[
+            ("Difference", &drift.of_record(), "text"),
+            ("What the recipes would change back", &diff(&drift.plan), "diff"),
+        ],
+    )
+}
+
+/// What a plan changes, as a diff.
+fn diff(plan: &Plan) -> String {
     let mut diff = String::new();
     for item in plan.items.iter().filter(|item| !item.changes.is_empty()) {
         let _ = write!(diff, "@@ {}", item.resource);
@@ -29,17 +46,18 @@ pub fn markdown(image: &str, plan: &Plan, behind: Option<&str>) -> String {
             }
         }
     }
-    for (title, block, language) in
-        [("Changes", diff.as_str(), "diff"), ("Difference", behind.unwrap_or_default(), "text")]
-    {
-        if !block.trim().is_empty() {
-            let fence = fence(block);
-            let _ = write!(
-                text,
-                "\n<details><summary>{title}</summary>\n\n{fence}{language}\n{}\n{fence}\n\n</details>\n",
-                block.trim_end()
-            );
-        }
+    diff
+}
+
+/// A text with blocks behind it, each with a title and a language, that are shown when they are unfolded.
+fn with_blocks(mut text: String, blocks: &[(&str, &str, &str)]) -> String {
+    for (title, block, language) in blocks.iter().filter(|(_, block, _)| !block.trim().is_empty()) {
+        let fence = fence(block);
+        let _ = write!(
+            text,
+            "\n<details><summary>{title}</summary>\n\n{fence}{language}\n{}\n{fence}\n\n</details>\n",
+            block.trim_end()
+        );
     }
     text.trim_end().to_owned()
 }
@@ -103,6 +121,40 @@ mod tests {
         ### Plan of `web`
 
         Plan: 0 to change, 0 unchanged.
+        ");
+    }
+
+    #[test]
+    fn drift_is_told_in_the_same_way() {
+        let drift: Drift = serde_json::from_value(serde_json::json!({
+            "packages": [ { "name": "tree", "before": "2.1" } ],
+            "files": [],
+            "plan": { "items": [ { "resource": "site: package tree", "basis": "observed", "changes": [
+                { "kind": "create", "summary": "install tree 2.1" } ] } ] },
+        }))
+        .expect("drift");
+        insta::assert_snapshot!(drift_markdown("ssh://web-1", &drift), @"
+        ### Drift of `ssh://web-1`
+
+        Drift: 1 package, 0 files; 1 of 1 resources are to be changed back.
+
+        <details><summary>Difference</summary>
+
+        ```text
+        Packages
+          - tree 2.1
+        ```
+
+        </details>
+
+        <details><summary>What the recipes would change back</summary>
+
+        ```diff
+        @@ site: package tree @@
+        + install tree 2.1
+        ```
+
+        </details>
         ");
     }
 }

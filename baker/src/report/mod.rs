@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use human::Human;
 pub use json::Json;
-pub use markdown::markdown;
+pub use markdown::{drift_markdown, markdown};
 
 use crate::bake::Step;
 use crate::manifest::Ami;

@@ -4,11 +4,10 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::process::Stdio;
 
 use tokio::process::Command;
 
-use super::program::run;
+use super::program::{Abandoned, run};
 use super::{Ended, Input, Session};
 
 /// A way to run programs on a host.
@@ -75,7 +74,41 @@ impl Session for HostSession {
                 command.args(options).args(["--", destination, &remote]);
             }
         }
-        command.kill_on_drop(true).process_group(0).stdin(Stdio::null());
-        run(command, input, line).await
+        // What is left of a connection does nothing; what works on this machine cleans up.
+        let abandoned = match &self.place {
+            Place::Here => Abandoned::Told,
+            Place::Ssh { .. } => Abandoned::Killed,
+        };
+        run(command, input, abandoned, line).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    /// As a bundle on this machine, which is removed by the shell that works on it.
+    #[tokio::test]
+    async fn what_nobody_waits_for_cleans_up_on_this_machine() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("bundle");
+        let script = r#"trap 'rm "$1"' EXIT; trap 'exit 143' PIPE TERM; touch "$1"; echo; sleep 60"#;
+        let session = HostSession { place: Place::Here, sudo: false };
+        let (path_text, mut heard) = (path.display().to_string(), 0);
+        let argv = ["sh", "-c", script, "sh", &path_text];
+        let mut line = |_: &str| heard += 1;
+        let work = session.run(&argv, Input::Nothing, &mut line);
+        assert!(timeout(Duration::from_secs(2), work).await.is_err(), "it takes its time");
+        assert_eq!(heard, 1);
+        let gone = async {
+            while path.exists() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), gone).await.expect("it was told to stop, and not killed");
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::process::Command;
 
-use super::program::run;
+use super::program::{Abandoned, run};
 use super::{Ended, Input, Session};
 
 /// Runs programs as transient units of the container's own systemd, so that they have its control groups,
@@ -39,14 +39,12 @@ impl LocalSession {
             command.arg(format!("--setenv={name}")).env(name, value);
         }
         command.arg("--").args(argv);
-        // Ctrl-C is for baker, which ends what it started in order.
-        command.kill_on_drop(true).process_group(0);
         command
     }
 }
 
 impl Session for LocalSession {
     async fn run(&self, argv: &[&str], input: Input, line: &mut dyn FnMut(&str)) -> io::Result<Ended> {
-        run(self.command(argv), input, line).await
+        run(self.command(argv), input, Abandoned::Killed, line).await
     }
 }

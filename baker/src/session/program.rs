@@ -4,13 +4,41 @@ use std::fs::File;
 use std::io;
 use std::process::Stdio;
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
 use super::{Ended, Input};
 
-/// Runs it to its end. Each line of its standard output goes to `line` as it comes.
-pub(super) async fn run(mut command: Command, input: Input, line: &mut dyn FnMut(&str)) -> io::Result<Ended> {
+/// What becomes of a program when nobody waits for it any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Abandoned {
+    /// It is killed.
+    Killed,
+    /// It and those that it has started are told to stop: they have something to clean up.
+    Told,
+}
+
+/// A group of processes that is told to stop, unless its first has ended.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(first) = self.0 {
+            let _ = killpg(first, Signal::SIGTERM);
+        }
+    }
+}
+
+/// Runs it to its end. Each line of its standard output goes to `line` as it comes. Ctrl-C is for baker, so it gets none.
+pub(super) async fn run(
+    mut command: Command,
+    input: Input,
+    abandoned: Abandoned,
+    line: &mut dyn FnMut(&str),
+) -> io::Result<Ended> {
+    command.process_group(0).kill_on_drop(abandoned == Abandoned::Killed);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let bytes = match input {
         Input::Nothing => {
@@ -27,6 +55,8 @@ pub(super) async fn run(mut command: Command, input: Input, line: &mut dyn FnMut
         }
     };
     let mut child = command.spawn()?;
+    let first = child.id().filter(|_| abandoned == Abandoned::Told).and_then(|id| i32::try_from(id).ok());
+    let mut group = Group(first.map(Pid::from_raw));
     let stdin = child.stdin.take();
     let write = async {
         if let (Some(mut stdin), Some(bytes)) = (stdin, bytes) {
@@ -56,5 +86,6 @@ pub(super) async fn run(mut command: Command, input: Input, line: &mut dyn FnMut
     };
     let ((), (), error) = tokio::try_join!(write, read, complain)?;
     let status = child.wait().await?;
+    group.0 = None;
     Ok(Ended { code: status.code(), error })
 }

@@ -23,6 +23,7 @@ mod apply_to_copy;
 mod check;
 mod deliver;
 mod doctor;
+mod drift;
 mod explain;
 mod facts;
 mod plan;
@@ -62,6 +63,7 @@ enum Verb {
     Run(run::Run),
     Apply(apply::Apply),
     Plan(plan::Plan),
+    Drift(drift::Drift),
     Check(check::Check),
     Facts(facts::Facts),
     Seal(seal::Seal),
@@ -109,6 +111,7 @@ pub fn main(world: &World) -> u8 {
         Verb::Run(verb) => verb.run(world),
         Verb::Apply(verb) => verb.run(world),
         Verb::Plan(verb) => verb.run(world),
+        Verb::Drift(verb) => verb.run(),
         Verb::Check(verb) => verb.run(),
         Verb::Facts(verb) => verb.run(),
         Verb::Seal(verb) => verb.run(),

@@ -213,7 +213,7 @@ impl Plan {
 }
 
 /// The plan of all that is resolved, and of what an earlier run has notified.
-fn planned(
+pub(super) fn planned(
     resolved: &Resolved,
     machine: &Linux,
     secrets: Option<&Fingerprint<'_>>,

@@ -3,6 +3,10 @@
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
+use recipes::drift::seen;
+use recipes::system::Mode;
+use recipes::system::linux::Linux;
+
 use super::{DONE, FAILED, complain};
 use crate::report::Format;
 use crate::seal::blocks::{self, Erased};
@@ -47,10 +51,14 @@ impl Seal {
         let scanned = scan::scan(&self.root, &gate)?;
         let erased = blocks::erase(&self.root, &gate)?;
         let files = gate.made.as_ref().map(|made| owners(&self.root, made));
+        let seen = files
+            .as_ref()
+            .map(|files| seen(&Linux::open(&self.root, Mode::Bake)?, &files.made()))
+            .transpose()?;
         let (findings, allowed) = (&scanned.findings, &scanned.allowed);
         let text = match self.format {
             Format::Json => serde_json::json!({
-                "cleaned": cleaned, "findings": findings, "allowed": allowed, "erased": erased, "files": files
+                "cleaned": cleaned, "findings": findings, "allowed": allowed, "erased": erased, "files": files, "seen": seen
             })
             .to_string(),
             Format::Human => {

@@ -20,6 +20,17 @@ pub struct Owners {
     pub nobody: Vec<String>,
 }
 
+impl Owners {
+    /// The resource of each path that one made.
+    pub fn made(&self) -> BTreeMap<String, String> {
+        let each = self
+            .resources
+            .iter()
+            .flat_map(|(id, paths)| paths.iter().map(move |path| (path.clone(), id.clone())));
+        each.collect()
+    }
+}
+
 /// What package managers keep for themselves.
 const OF_MANAGERS: &[(&str, &str)] = &[
     ("var/lib/dpkg", "dpkg"),

@@ -1,14 +1,10 @@
 //! What goes wrong in the cloud, and what a user is told.
 
-use std::process::Stdio;
-use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use testbed::ec2::{self, Cloud, Effect, On, Options, Times};
 
-use super::{SMALL, SSH, baker, command, left, temporary, with_bodies, without_bodies};
+use super::{SMALL, SSH, baker, command, interrupted, left, temporary, with_bodies, without_bodies};
 use crate::Outcome;
 
 /// A bake that fails at something, tells this, and leaves nothing.
@@ -190,22 +186,5 @@ fn interrupted_bakes_leave_nothing() -> Outcome {
     let slow = SSH.replace("apply\"*) ;;", "apply\"*) exec sleep 600 ;;");
     let workspace = workspace.with("bin/ssh", &slow)?;
     let arguments = ["build", "images/small.yaml", "images/other.yaml", "--parallel=2", "--platform=ec2"];
-    let mut baker = command(&workspace, &arguments)?;
-    let baker = cloud.spawn(baker.stdout(Stdio::null()).stderr(Stdio::piped()))?;
-    let launched = || {
-        let is = |call: &&ec2::Call| call.action == "RunInstances" && call.succeeded();
-        cloud.calls().iter().filter(is).count()
-    };
-    while launched() < 2 {
-        thread::sleep(Duration::from_millis(50));
-    }
-    thread::sleep(Duration::from_secs(1));
-    kill(Pid::from_raw(i32::try_from(baker.id())?), Signal::SIGINT)?;
-    let ended = baker.wait_with_output()?;
-    let said = String::from_utf8_lossy(&ended.stderr);
-    assert_eq!(ended.status.code(), Some(130), "{said}");
-    assert!(said.contains("interrupted: undoing what was created"), "{said}");
-    assert_eq!(left(&cloud)?, [""; 0], "{said}");
-    assert_eq!(workspace.runs()?, [""; 0], "the ledger is closed");
-    Ok(())
+    interrupted(&cloud, &workspace, &mut command(&workspace, &arguments)?, 2)
 }

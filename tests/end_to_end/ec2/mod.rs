@@ -6,6 +6,7 @@ mod crash;
 mod credentials;
 mod faults;
 mod placement;
+mod plan;
 mod policy;
 mod together;
 mod web;
@@ -15,10 +16,16 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use testbed::binaries;
 use testbed::ec2::{self, Cloud, Options};
 use testbed::workspace::{Ended, Workspace};
+
+use crate::Outcome;
 
 /// An image that is made in seconds, with everything that can be said of publishing.
 const SMALL: &str = r#"description: a small image
@@ -143,4 +150,26 @@ fn temporary(cloud: &Cloud) -> io::Result<Vec<String>> {
 
 fn line(left: &ec2::Left) -> String {
     format!("{} {} in {}", left.kind, left.id, left.region)
+}
+
+/// Interrupts a run of baker when it has launched some instances: all is undone before it ends.
+fn interrupted(cloud: &Cloud, workspace: &Workspace, baker: &mut Command, instances: usize) -> Outcome {
+    let launched = || {
+        let is = |call: &&ec2::Call| call.action == "RunInstances" && call.succeeded();
+        cloud.calls().iter().filter(is).count()
+    };
+    let before = launched();
+    let baker = cloud.spawn(baker.stdout(Stdio::null()).stderr(Stdio::piped()))?;
+    while launched() < before + instances {
+        thread::sleep(Duration::from_millis(50));
+    }
+    thread::sleep(Duration::from_secs(1));
+    kill(Pid::from_raw(i32::try_from(baker.id())?), Signal::SIGINT)?;
+    let ended = baker.wait_with_output()?;
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(130), "{said}");
+    assert!(said.contains("interrupted: undoing what was created"), "{said}");
+    assert_eq!(left(cloud)?, [""; 0], "{said}");
+    assert_eq!(workspace.runs()?, [""; 0], "the ledger is closed");
+    Ok(())
 }

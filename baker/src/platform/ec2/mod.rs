@@ -213,8 +213,8 @@ impl Platform for Ec2 {
 
     async fn start(&self, source: &Source) -> Result<(SourceAmi, SourceRecord), Failure> {
         let Some(ec2) = &source.ec2 else {
-            return Err(Failure::new("the image has no source for EC2").help(
-                "such as `source: { ec2: { ami: { owner: \"136693071363\", name: \"debian-12-amd64-*\", most_recent: true } } }`",
+            return Err(Failure::new("there is no AMI to start from").help(
+                "an image has one with `source: { ec2: { ami: { owner: \"136693071363\", name: \"debian-12-amd64-*\", most_recent: true } } }`; a recipe alone is planned with `--on ami:ID`",
             ));
         };
         let ami = self.resolve(&ec2.ami, ec2.arch).await?;

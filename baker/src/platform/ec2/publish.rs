@@ -2,7 +2,7 @@
 
 use aws_sdk_ec2::operation::copy_image::CopyImageOutput;
 use aws_sdk_ec2::types::{
-    Filter, ImageAttributeName, LaunchPermission, LaunchPermissionModifications, ResourceType, Tag,
+    ImageAttributeName, LaunchPermission, LaunchPermissionModifications, ResourceType, Tag,
 };
 use aws_sdk_ssm::types::ParameterType;
 use futures_util::future::try_join_all;
@@ -153,15 +153,8 @@ impl Ec2 {
         image: &str,
         input_digest: &str,
     ) -> Result<Option<(Ami, String)>, Failure> {
-        let filters = [
-            tags::tagged(tags::IMAGE, &[image]),
-            tags::tagged(tags::INPUT_DIGEST, &[input_digest]),
-            Filter::builder().name("state").values("available").build(),
-        ];
-        let mut images = self.images(&[], &filters, Some("self")).await?;
-        images.retain(|image| tags::value(image.tags(), tags::TEMPORARY).is_none());
-        images.sort_by(|one, other| one.creation_date().cmp(&other.creation_date()));
-        Ok(images.pop().map(|image| {
+        let same = vec![tags::tagged(tags::INPUT_DIGEST, &[input_digest])];
+        Ok(self.baked(image, same).await?.map(|image| {
             let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
             let ami = Ami {
                 region: self.region.clone(),

@@ -8,6 +8,7 @@ use super::call::{CallError, call};
 use super::tags;
 use crate::failure::Failure;
 use crate::image::{AmiSource, Architecture};
+use crate::manifest::SourceRecord;
 
 /// An AMI as far as a bake needs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,11 @@ pub struct Ami {
 impl Ec2 {
     /// Finds the AMI that is meant: exactly one, or none at all.
     pub(super) async fn resolve(&self, source: &AmiSource, arch: Architecture) -> Result<Ami, Failure> {
+        read(&self.meant(source, arch).await?, arch)
+    }
+
+    /// The AMI that is meant. One that is named by its id may be for another processor.
+    async fn meant(&self, source: &AmiSource, arch: Architecture) -> Result<Image, Failure> {
         let id = match (&source.id, &source.parameter) {
             (Some(id), _) => Some(id.clone()),
             (None, Some(name)) => Some(self.parameter(name).await?),
@@ -54,8 +60,47 @@ impl Ec2 {
             Err(error) if error.is_not_found() => Vec::new(),
             Err(error) => return Err(error.into()),
         };
-        let image = newest(images, source.most_recent, &shown, &self.region)?;
-        read(&image, arch)
+        newest(images, source.most_recent, &shown, &self.region)
+    }
+
+    /// An AMI by its id, with its processor.
+    ///
+    /// # Errors
+    /// When it is not there, or nothing can be launched from it.
+    pub async fn ami(&self, id: &str) -> Result<(Ami, SourceRecord, Architecture), Failure> {
+        let source = AmiSource { id: Some(id.to_owned()), ..AmiSource::default() };
+        self.as_start(&self.meant(&source, Architecture::default()).await?)
+    }
+
+    /// The newest AMI of an image that was baked in this account; none if there is none.
+    ///
+    /// # Errors
+    /// When it cannot be looked for, or nothing can be launched from it.
+    pub async fn newest(&self, image: &str) -> Result<Option<(Ami, SourceRecord, Architecture)>, Failure> {
+        let newest = self.baked(image, Vec::new()).await?;
+        newest.map(|image| self.as_start(&image)).transpose()
+    }
+
+    fn as_start(&self, image: &Image) -> Result<(Ami, SourceRecord, Architecture), Failure> {
+        let name = image.architecture().map_or("unknown", |value| value.as_str());
+        let arch = Architecture::from_ec2(name).ok_or_else(|| {
+            let id = image.image_id().unwrap_or_default();
+            Failure::new(format!("the AMI `{id}` is for {name}, and there is no agent for that processor"))
+        })?;
+        let ami = read(image, arch)?;
+        let record = self.record(&ami);
+        Ok((ami, record, arch))
+    }
+
+    /// The newest AMI of an image that was published, if there is one for which all of this holds, too.
+    pub(super) async fn baked(&self, image: &str, more: Vec<Filter>) -> Result<Option<Image>, Failure> {
+        let mut filters = more;
+        filters.push(tags::tagged(tags::IMAGE, &[image]));
+        filters.push(Filter::builder().name("state").values("available").build());
+        let mut images = self.images(&[], &filters, Some("self")).await?;
+        images.retain(|image| tags::value(image.tags(), tags::TEMPORARY).is_none());
+        images.sort_by(|one, other| one.creation_date().cmp(&other.creation_date()));
+        Ok(images.pop())
     }
 
     async fn parameter(&self, name: &str) -> Result<String, Failure> {

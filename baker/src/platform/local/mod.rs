@@ -78,6 +78,29 @@ pub struct Sealed {
     _watch: Watch,
 }
 
+impl Local {
+    /// An image that was baked here, below the folder of images; none if it is not there.
+    ///
+    /// # Errors
+    /// When its manifest cannot be read.
+    pub fn image(output: &Path, name: &str) -> Result<Option<Existing<Origin>>, Failure> {
+        let folder = output.join(name);
+        let what = format!("read the manifest in `{}`", folder.display());
+        let Some(manifest) = Manifest::read(&folder).map_err(failed(what))? else { return Ok(None) };
+        let existing = Self::of_folder(&folder, &manifest)?;
+        Ok(Some(existing)
+            .filter(|Existing { origin, .. }| matches!(origin, Origin::Image(path) if path.is_file())))
+    }
+
+    fn of_folder(folder: &Path, manifest: &Manifest) -> Result<Existing<Origin>, Failure> {
+        let file = manifest.archive.as_ref().map(|archive| archive.file.as_str()).unwrap_or_default();
+        let archive = std::path::absolute(folder.join(file)).map_err(failed("find the image"))?;
+        let digest = manifest.digest.clone().unwrap_or_default();
+        let record = SourceRecord::Image { name: manifest.name.clone(), digest };
+        Ok(Existing { origin: Origin::Image(archive), record, shown: folder.display().to_string() })
+    }
+}
+
 impl Platform for Local {
     type Origin = Origin;
     type Checked = ();
@@ -120,12 +143,7 @@ impl Platform for Local {
         manifest: &Manifest,
         order: &Order<'_, Origin>,
     ) -> Result<Existing<Origin>, Failure> {
-        let folder = order.output.join(&manifest.name);
-        let file = manifest.archive.as_ref().map(|archive| archive.file.as_str()).unwrap_or_default();
-        let archive = std::path::absolute(folder.join(file)).map_err(failed("find the image"))?;
-        let digest = manifest.digest.clone().unwrap_or_default();
-        let record = SourceRecord::Image { name: manifest.name.clone(), digest };
-        Ok(Existing { origin: Origin::Image(archive), record, shown: folder.display().to_string() })
+        Self::of_folder(&order.output.join(&manifest.name), manifest)
     }
 
     async fn preflight(&self, _: &Order<'_, Origin>, _: &mut Run<'_>) -> Result<((), String), Failure> {
