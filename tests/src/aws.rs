@@ -118,6 +118,14 @@ impl Aws {
         self.call(world, "secretsmanager", "secretsmanager.DeleteSecret", &body).map(drop)
     }
 
+    /// Calls the service that logs are sent to, and returns the answer.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn logs(&self, world: &World, action: &str, body: &Json) -> io::Result<String> {
+        self.call(world, "logs", &format!("Logs_20140328.{action}"), body)
+    }
+
     /// From now on nobody answers; connections are accepted.
     ///
     /// # Errors

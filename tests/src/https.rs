@@ -1,7 +1,7 @@
 //! Servers that speak TLS, and do to their clients what servers on the internet do.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -78,6 +78,40 @@ impl Authority {
             }
         });
         Ok(server)
+    }
+
+    /// Starts a server on a free port that answers nothing, and returns where it is and all that it is told.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub fn collect(&self) -> io::Result<(SocketAddr, Arc<Mutex<String>>)> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        let told = Arc::<Mutex<String>>::default();
+        let (keeps, config) = (Arc::clone(&told), Arc::clone(&self.config));
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (config, keeps) = (Arc::clone(&config), Arc::clone(&keeps));
+                thread::spawn(move || hear(stream, config, &keeps));
+            }
+        });
+        Ok((address, told))
+    }
+}
+
+/// Keeps what is told until the connection ends.
+fn hear(stream: TcpStream, config: Arc<ServerConfig>, told: &Mutex<String>) -> io::Result<()> {
+    let connection = ServerConnection::new(config).map_err(io::Error::other)?;
+    let mut stream = StreamOwned::new(connection, stream);
+    let mut piece = [0; 4096];
+    loop {
+        let length = stream.read(&mut piece)?;
+        if length == 0 {
+            return Ok(());
+        }
+        told.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_str(&String::from_utf8_lossy(&piece[..length]));
     }
 }
 

@@ -20,6 +20,7 @@ use crate::boot::{AGENT, status_of};
 mod cases;
 mod hosts;
 mod images;
+mod logs;
 mod nat;
 mod ssh;
 mod vendors;

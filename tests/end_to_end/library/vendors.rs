@@ -101,12 +101,6 @@ fn packages(host: &Host) -> Outcome {
         ("ssm-agent", "amazon-ssm-agent", "amazon-ssm-agent", ""),
         ("cloudwatch-agent", "amazon-cloudwatch-agent", "amazon-cloudwatch-agent", ""),
         ("ecs-host", "amazon-ecs-init", "ecs", ", cluster: web"),
-        (
-            "fluent-bit",
-            "fluent-bit",
-            "fluent-bit",
-            ", opentelemetry: otel.internal, elasticsearch: es.internal, cloudwatch: /hosts",
-        ),
     ] {
         let package = package(name, service)?;
         // It is there already, so nothing is fetched.
@@ -125,10 +119,6 @@ fn packages(host: &Host) -> Outcome {
         cluster.contains("ECS_CLUSTER=web\n") && cluster.contains("ECS_DISABLE_PRIVILEGED=true\n"),
         "{cluster}"
     );
-    let outputs = host.disk().read("/etc/fluent-bit/fluent-bit.conf")?;
-    for output in ["opentelemetry", "es", "cloudwatch_logs"] {
-        assert!(outputs.lines().any(|line| line.split_whitespace().eq(["Name", output])), "{outputs}");
-    }
     let settings = host.disk().read("/opt/aws/amazon-cloudwatch-agent/etc/amazon-cloudwatch-agent.json")?;
     let settings: serde_json::Value = serde_json::from_str(&settings)?;
     assert_eq!(
