@@ -182,10 +182,18 @@ fn install_arguments(known: &Packages, packages: &[&PackageRequest], recommends:
     arguments
 }
 
-/// A program that says what would be done, with the package lists at hand and whoever has the locks.
+/// A program that says what would be done, with the package lists at hand and whoever has the locks. It keeps nothing of them
+/// in `/var/cache/apt` (apt.conf(5), `Dir::Cache`): a plan writes nothing.
 fn simulation(linux: &Linux, arguments: impl IntoIterator<Item = String>) -> Command {
-    let words = ["apt-get", "--simulate", "--quiet", "-o=Debug::NoLocking=1"].map(str::to_owned);
-    command(linux, words.into_iter().chain(arguments))
+    let words = [
+        "apt-get",
+        "--simulate",
+        "--quiet",
+        "-o=Debug::NoLocking=1",
+        "-o=Dir::Cache::pkgcache=",
+        "-o=Dir::Cache::srcpkgcache=",
+    ];
+    command(linux, words.map(str::to_owned).into_iter().chain(arguments))
 }
 
 /// Without this apt-get refuses to change what is held. A recipe that says which version it wants, or that it
