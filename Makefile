@@ -8,6 +8,7 @@ ARCH := $(shell uname -m)
 MUSL := $(ARCH)-unknown-linux-musl
 GNU := $(shell echo $(ARCH)-unknown-linux-gnu | tr 'a-z-' 'A-Z_')
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+AGENT := $(abspath $(TARGET))/$(MUSL)/agent/bootstrap-agent
 ROOT := $(shell [ "$$(id -u)" = 0 ] && echo yes)
 # Containers, control groups and networks need root; everything else is done as whoever calls.
 SUDO := $(if $(ROOT),,sudo --preserve-env=PATH,CARGO_TARGET_DIR,HOME)
@@ -54,7 +55,7 @@ setup: .venv/ready ## Install what building, testing and the demo need (Debian p
 .PHONY: build
 build: ## Build both programs as they are shipped: baker, and the static agent
 	@cargo build --release --package baker
-	cargo build --profile agent --target $(MUSL) --package bootstrap-agent
+	cargo rustc --profile agent --target $(MUSL) --package bootstrap-agent --bin bootstrap-agent -- -C link-arg=-Wl,-Map=$(AGENT).map
 
 .PHONY: demo
 demo: setup build ## Bake images/web.yaml, boot it as a new host, and fetch its page
@@ -62,7 +63,7 @@ demo: setup build ## Bake images/web.yaml, boot it as a new host, and fetch its 
 	$(SUDO) $(TARGET)/debug/demo
 
 .PHONY: test
-test: setup lint coverage test-unit test-end-to-end ## All tests, as CI runs them
+test: setup lint coverage test-unit agent-size test-end-to-end ## All tests, as CI runs them
 # `coverage` has run the engine's.
 test: COVERED := --exclude recipes
 
@@ -83,6 +84,10 @@ fuzz: ## Give every parser of the engine bytes of anybody, a minute each (FUZZ_S
 test-unit: ## Unit tests, and the engine on machines in memory; needs no root
 	@cargo nextest run --workspace --exclude testbed $(COVERED)
 	cargo test --quiet --doc --package recipes
+
+.PHONY: agent-size
+agent-size: build ## How many bytes the agent has, the crates with most of them, and an error from 12 MB on
+	@.ci/agent-size $(AGENT) $(AGENT).map
 
 .PHONY: test-aarch64
 test-aarch64: ## Build the agent for Arm, and run its unit tests under QEMU
@@ -136,7 +141,7 @@ lint: ## Formatting, clippy, and the rules for dependencies
 dist: build ## Put both programs and their checksums into dist/
 	@mkdir -p dist
 	cp $(TARGET)/release/baker dist/baker
-	cp $(TARGET)/$(MUSL)/agent/bootstrap-agent dist/bootstrap-agent-$(ARCH)
+	cp $(AGENT) dist/bootstrap-agent-$(ARCH)
 	cd dist && sha256sum baker bootstrap-agent-$(ARCH) | tee SHA256SUMS
 
 .PHONY: clean

@@ -1,8 +1,11 @@
 //! What comes with the packages of a plan: versions and dependencies, as the package manager's solver says.
 
+use std::path::Path;
+
 use crate::change::Change;
 use crate::op::{Op, PackageRequest};
-use crate::plan::{Basis, Plan, is_of_package_manager};
+use crate::plan::{Basis, Plan};
+use crate::system::simulated::Archives;
 use crate::system::{Facts, Known, PackageChange};
 
 /// The packages that a plan installs, and where in the plan.
@@ -24,7 +27,7 @@ impl Installations {
     /// Notes the operations of an item of a plan.
     pub(crate) fn note(&mut self, item: usize, ops: &[Op]) {
         for (change, op) in ops.iter().enumerate() {
-            self.lists_change |= op.path().is_some_and(is_of_package_manager);
+            self.lists_change |= op.path().is_some_and(is_source);
             if let Op::InstallPackages { packages } = op {
                 // A resource is about one package.
                 let places = packages.iter().map(|package| Place { item, change, package: package.clone() });
@@ -33,15 +36,41 @@ impl Installations {
         }
     }
 
-    /// Tells in a plan which versions are installed, and at the last package what else all of them bring. A plan
-    /// is none the worse where nobody can tell.
-    pub(crate) fn tell(&self, plan: &mut Plan, facts: &dyn Facts) {
-        let Some(last) = self.places.last() else { return };
-        let packages: Vec<PackageRequest> = self.places.iter().map(|place| place.package.clone()).collect();
-        if self.lists_change {
-            return;
+    /// All that they come to; none where nobody can tell, of which a plan is none the worse.
+    pub(crate) fn transaction(&self, facts: &dyn Facts) -> Option<Vec<PackageChange>> {
+        if self.places.is_empty() || self.lists_change {
+            return None;
         }
-        let Ok(Known::Yes(changes)) = facts.transaction(&packages) else { return };
+        match facts.transaction(&self.requests()) {
+            Ok(Known::Yes(changes)) => Some(changes),
+            _ => None,
+        }
+    }
+
+    fn requests(&self) -> Vec<PackageRequest> {
+        self.places.iter().map(|place| place.package.clone()).collect()
+    }
+
+    /// What the packages of a transaction bring; none if no archive is at hand, or if other packages go for them.
+    pub(crate) fn archives(&self, changes: &[PackageChange], facts: &dyn Facts) -> Option<Archives> {
+        let mut archives = Archives::default();
+        for change in changes {
+            let version = change.version.clone()?;
+            let requested = self.places.iter().find(|place| place.package.name == change.name);
+            let source = requested.and_then(|place| place.package.source.as_deref());
+            let archive = match facts.package_archive(change, source) {
+                Ok(Known::Yes(archive)) => archive,
+                _ => None,
+            };
+            archives.0.insert(change.name.clone(), (version, archive));
+        }
+        archives.0.values().any(|(_, archive)| archive.is_some()).then_some(archives)
+    }
+
+    /// Tells in a plan which versions are installed, and at the last package what else all of them bring.
+    pub(crate) fn tell(&self, plan: &mut Plan, changes: &[PackageChange]) {
+        let Some(last) = self.places.last() else { return };
+        let packages = self.requests();
         for place in &self.places {
             let Some(coming) = changes.iter().find(|change| change.name == place.package.name) else {
                 continue;
@@ -58,9 +87,9 @@ impl Installations {
         let is_asked = |change: &&PackageChange| packages.iter().any(|package| package.name == change.name);
         let (coming, going): (Vec<_>, Vec<_>) =
             changes.iter().filter(|change| !is_asked(change)).partition(|change| change.version.is_some());
-        if coming.is_empty() && going.is_empty() {
-            return;
-        }
+        let downloads =
+            changes.iter().filter(|change| change.version.is_some()).map(|change| change.download);
+        let download = downloads.sum::<Option<u64>>();
         let names = |changes: &[&PackageChange]| {
             let names: Vec<String> = changes
                 .iter()
@@ -78,10 +107,38 @@ impl Installations {
         if !going.is_empty() {
             parts.push(format!("removes {}", names(&going)));
         }
+        parts.extend(download.map(|bytes| format!("{} to download", shown(bytes))));
+        if parts.is_empty() {
+            return;
+        }
         let of = if packages.len() > 1 { "all packages of this plan " } else { "" };
         if let Some(change) = last.change_of(plan) {
             change.summary += &format!(" ({of}{})", parts.join("; "));
         }
+    }
+}
+
+/// Whether what is at a path decides which packages there are to be had, in which versions (apt_preferences(5), sources.list(5),
+/// dnf.conf(5)).
+fn is_source(path: &Path) -> bool {
+    let deciding = [
+        "/etc/apt/sources.list",
+        "/etc/apt/sources.list.d",
+        "/etc/apt/preferences",
+        "/etc/apt/preferences.d",
+        "/etc/yum.repos.d",
+        "/etc/dnf",
+    ];
+    deciding.iter().any(|deciding| path.starts_with(deciding) || Path::new(deciding).starts_with(path))
+}
+
+/// A number of bytes as apt shows it.
+fn shown(bytes: u64) -> String {
+    match bytes {
+        0 => "nothing".into(),
+        1..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{} kB", bytes / 1_000),
+        _ => format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000),
     }
 }
 
@@ -109,13 +166,13 @@ mod tests {
         fake.solve_to(&[("libpcre2", Some("10.42")), ("nginx", Some("1.22.1-9")), ("apache2", None)]);
         insta::assert_snapshot!(planned("- package: { name: nginx, version: '1.22.*' }", &fake), @"
         example: package nginx
-          + install nginx 1.22.1-9 (with 1 more: libpcre2 10.42; removes apache2)
+          + install nginx 1.22.1-9 (with 1 more: libpcre2 10.42; removes apache2; 1.2 MB to download)
         Plan: 1 to change, 0 unchanged.
         ");
         fake.solve_to(&[("nginx", Some("1.22.1-9"))]);
         insta::assert_snapshot!(planned("- package: { name: nginx }", &fake), @"
         example: package nginx
-          + install nginx 1.22.1-9
+          + install nginx 1.22.1-9 (600 kB to download)
         Plan: 1 to change, 0 unchanged.
         ");
     }
@@ -136,7 +193,7 @@ mod tests {
               +x
               \ No newline at end of file
         example: package b (derived)
-          + install b 2 (all packages of this plan with 2 more: x 3, y 4)
+          + install b 2 (all packages of this plan with 2 more: x 3, y 4; 2.4 MB to download)
         Plan: 2 to change, 1 known after apply, 0 unchanged.
         Of these 1 observed, 1 derived, 1 assumed.
         ");

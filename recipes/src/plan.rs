@@ -99,11 +99,12 @@ pub fn plan_with_pending(
     guards: Guards,
     pending: &[String],
 ) -> Result<Plan, RunError> {
-    Ok(planned(resolved, facts, guards, pending, None)?.0)
+    Ok(planned(resolved, Simulated::over(facts, guards), pending, None)?.0)
 }
 
 /// The same, and what comes with the packages that are installed. If there are any, the package manager is
-/// asked once, of the package lists at hand. With `secrets`, each secret is shown as its fingerprint.
+/// asked once, of the package lists at hand. Where archives of packages are at hand, too, what is behind them is planned
+/// against what they have in them. With `secrets`, each secret is shown as its fingerprint.
 ///
 /// # Errors
 /// The first resource that apply would fail at.
@@ -114,20 +115,23 @@ pub fn plan_with_transaction(
     pending: &[String],
     secrets: Option<&Fingerprint<'_>>,
 ) -> Result<Plan, RunError> {
-    let (mut plan, installations) = planned(resolved, facts, guards, pending, secrets)?;
-    installations.tell(&mut plan, facts);
+    let (mut plan, mut installations) = planned(resolved, Simulated::over(facts, guards), pending, secrets)?;
+    let Some(changes) = installations.transaction(facts) else { return Ok(plan) };
+    if let Some(archives) = installations.archives(&changes, facts) {
+        let simulated = Simulated::over(facts, guards).with_archives(archives);
+        (plan, installations) = planned(resolved, simulated, pending, secrets)?;
+    }
+    installations.tell(&mut plan, &changes);
     Ok(plan)
 }
 
 fn planned(
     resolved: &Resolved,
-    facts: &dyn Facts,
-    guards: Guards,
+    mut simulated: Simulated<'_>,
     pending: &[String],
     secrets: Option<&Fingerprint<'_>>,
 ) -> Result<(Plan, Installations), RunError> {
     let mut plan = Plan::default();
-    let mut simulated = Simulated::over(facts, guards);
     // Handlers with the items that notify them; those of an earlier run have none.
     let mut notified: BTreeMap<&str, Vec<usize>> =
         pending.iter().map(|handler| (handler.as_str(), Vec::new())).collect();
@@ -192,7 +196,7 @@ fn foresee(
                 None if runs => Basis::Assumed,
                 None => Basis::Observed,
             };
-            ops.iter().for_each(|op| simulated.foresee(op));
+            ops.iter().for_each(|op| simulated.foresee(op, Some(&*step.resource)));
             let changes = ops.iter().map(shown).collect();
             return Ok(Foreseen { ops, changes, basis });
         }
@@ -206,12 +210,12 @@ fn foresee(
     simulated.restore(certain);
     match planned {
         Ok(ops) if !ops.is_empty() => {
-            ops.iter().for_each(|op| simulated.foresee(op));
+            ops.iter().for_each(|op| simulated.foresee(op, Some(&*step.resource)));
             let changes = ops.iter().map(|op| shown(op).unless(&why)).collect();
             Ok(Foreseen { ops, changes, basis })
         }
         _ => {
-            simulated.foresee_unknown(&format!("`{}`", step.id));
+            simulated.foresee_unknown(&format!("`{}`", step.id), &*step.resource);
             Ok(Foreseen { ops: Vec::new(), changes: vec![Change::unknown(&why)], basis })
         }
     }
@@ -380,7 +384,7 @@ handlers:
         example: line /etc/nginx/nginx.conf: y (assumed)
           ? known after apply: whether installing nginx brings it
         example: service nginx.service (assumed)
-          ? known after apply: whether `example: line /etc/nginx/nginx.conf: y` makes it
+          ? known after apply: whether installing nginx brings it
         example: handler tell (assumed), notified by example: file /srv/app/a
           > run tell
         Plan: 2 to change, 6 known after apply, 0 unchanged.

@@ -462,7 +462,7 @@ impl<'a> Run<'a> {
                 }
                 // Services start only after the commit: what they would make does not stand in its way.
                 let before_commit = ops.iter().filter(|op| !matches!(op, Op::Unit { .. }));
-                before_commit.for_each(|op| simulated.foresee(op));
+                before_commit.for_each(|op| simulated.foresee(op, None));
                 if !ops.is_empty() && ops.iter().all(is_file) {
                     found.writes.extend(ops);
                     found.steps.push(step);

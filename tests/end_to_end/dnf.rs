@@ -167,7 +167,8 @@ fn packages_of_dnf_converge_and_rpm_sees_it() -> Outcome {
     assert!(planned(&host)?.contains("\n  + install probe-boot\n"), "{}", planned(&host)?);
     host.output(&["dnf", "--quiet", "makecache"])?;
     let said = planned(&host)?;
-    assert!(said.contains("+ install probe-boot 1.0-1 (with 1 more: probe-boot-library 1.0-1)\n"), "{said}");
+    let told = "+ install probe-boot 1.0-1 (with 1 more: probe-boot-library 1.0-1; 12 kB to download)\n";
+    assert!(said.contains(told), "{said}");
     host.output(&["sh", "-ec", "! rpm --query probe-boot"])?;
 
     let applied = || -> Result<Vec<String>, Box<dyn std::error::Error>> {

@@ -20,7 +20,8 @@ const PIECE: u64 = 16 << 20;
 pub struct Host {
     container: Container,
     group: Group,
-    _place: Place,
+    /// Where it is, if that is a world of the test.
+    _place: Option<Place>,
     disk: Disk,
 }
 
@@ -157,6 +158,27 @@ impl Host {
     /// When it does not boot.
     pub fn boot_with(disk: Disk, place: Place, binds: Vec<(PathBuf, PathBuf)>) -> io::Result<Self> {
         let group = Group::create(&disk.group())?;
+        let network = Network::existing(Path::new(&place.namespace()));
+        Self::boot_in(network, group, disk, Some(place), binds)
+    }
+
+    /// The same where repositories of packages are reached, and nothing reaches the host.
+    ///
+    /// # Errors
+    /// When it does not boot.
+    pub fn boot_with_way_out(disk: Disk) -> io::Result<Self> {
+        let group = Group::create(&disk.group())?;
+        write_resolver(&disk.tree())?;
+        Self::boot_in(group.outbound()?, group, disk, None, Vec::new())
+    }
+
+    fn boot_in(
+        network: Network,
+        group: Group,
+        disk: Disk,
+        place: Option<Place>,
+        binds: Vec<(PathBuf, PathBuf)>,
+    ) -> io::Result<Self> {
         let settings = Settings {
             name: "host".into(),
             folder: disk.folder.path().to_owned(),
@@ -166,7 +188,6 @@ impl Host {
             cache: None,
             suppress_sync: true,
         };
-        let network = Network::existing(Path::new(&place.namespace()));
         let booting = Container::boot(&settings, network, &group.control);
         let container = group.runtime.block_on(booting).map_err(io::Error::other)?;
         Ok(Self { container, group, _place: place, disk })
@@ -221,6 +242,13 @@ impl Host {
         group.runtime.block_on(container.power_off()).map_err(io::Error::other)?;
         Ok(disk)
     }
+}
+
+/// Tells a tree the name server that slirp4netns answers as, as a client of DHCP would.
+pub(crate) fn write_resolver(root: &Path) -> io::Result<()> {
+    let resolver = root.join("etc/resolv.conf");
+    let _ = fs::remove_file(&resolver);
+    fs::write(&resolver, "nameserver 10.0.2.3\n")
 }
 
 impl Group {

@@ -174,9 +174,11 @@ pub fn apply_to_copy(
     let world = world::enter().map_err(ExactError::Refused)?;
     let proxy = format!("http://127.0.0.1:{port}");
     let proxies = BTreeMap::from([("http_proxy".into(), proxy.clone()), ("https_proxy".into(), proxy)]);
+    // What scripts of packages ask of systemd they are answered from the copy's files (systemd's docs/ENVIRONMENT.md).
+    let offline = [("SYSTEMD_OFFLINE".into(), "1".into())];
     // The kernel is the host's: as in a bake, it is left alone.
     let inside = Linux::open(Path::new("/"), Mode::Bake)?
-        .with_environment(proxies.clone())
+        .with_environment(proxies.clone().into_iter().chain(offline).collect())
         .with_fetch(Box::new(Https::new(&proxies)));
     let mut copy = Copy::new(inside, original, host);
     let mut items = Vec::new();

@@ -91,6 +91,8 @@ pub(crate) mod samples {
             }
             header.set_entry_type(*kind);
             header.set_mode(if *kind == EntryType::Directory { 0o755 } else { 0o644 });
+            header.set_uid(0);
+            header.set_gid(0);
             header.set_size(if is_file { content.len() as u64 } else { 0 });
             header.set_cksum();
             let content = if is_file { content.as_bytes() } else { &[] };

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::repository::{Repository, Type, check_uri};
 use crate::error::Problem;
+use crate::system::DPKG_ARCHITECTURES;
 
 /// Checks each word: a space or a line end in one would become other words and fields of the file.
 pub(super) fn check(repository: &Repository) -> Result<(), Problem> {
@@ -28,7 +29,7 @@ pub(super) fn check(repository: &Repository) -> Result<(), Problem> {
     repository.components.iter().try_for_each(|text| word("components", text, "-_.+/"))?;
     for text in &repository.architectures {
         word("architectures", text, "-_").map_err(|problem| problem.help("an example is `amd64`"))?;
-        if let Some((_, ours)) = [("x86_64", "amd64"), ("aarch64", "arm64")].iter().find(|(c, _)| c == text) {
+        if let Some((_, ours)) = DPKG_ARCHITECTURES.iter().find(|(c, _)| c == text) {
             let message = format!("`{text}` is no architecture of dpkg");
             return Err(Problem::new(message).help(format!("dpkg calls it `{ours}`")));
         }

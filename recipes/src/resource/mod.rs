@@ -4,7 +4,7 @@
 //! returns operations.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::de::DeserializeOwned;
@@ -202,6 +202,11 @@ pub trait Resource: fmt::Debug {
 
     /// The program it runs, if that is all it does: what it prints can be registered.
     fn command(&self) -> Option<&Command> {
+        None
+    }
+
+    /// What is there when its program has run, if it says so.
+    fn creates(&self) -> Option<&Path> {
         None
     }
 

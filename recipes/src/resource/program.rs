@@ -1,6 +1,7 @@
 //! What `command` and `script` have in common: how a program runs, and how it is known to be done.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use super::fields::AbsolutePath;
@@ -119,6 +120,10 @@ impl Resource for Program {
 
     fn command(&self) -> Option<&Command> {
         Some(&self.command)
+    }
+
+    fn creates(&self) -> Option<&Path> {
+        self.conditions.creates.as_ref().map(AbsolutePath::as_path)
     }
 
     fn runs_every_time(&self) -> bool {

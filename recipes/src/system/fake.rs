@@ -190,6 +190,7 @@ impl Fake {
         let change = |&(name, version): &(&str, Option<&str>)| PackageChange {
             name: name.to_owned(),
             version: version.map(str::to_owned),
+            download: version.map(|_| 600_000),
         };
         self.transaction = Some(packages.iter().map(change).collect());
     }

@@ -4,6 +4,7 @@
 //! ([`linux::Linux`]), of a host as the operations planned so far will leave it
 //! ([`simulated::Simulated`]), or of one that exists only in memory ([`fake::Fake`]).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Cursor;
 use std::path::{Component, Path, PathBuf};
@@ -66,6 +67,15 @@ pub trait Facts {
     /// All that installing packages would come to: these, what comes with them, and what goes. It is of the
     /// package lists at hand, and not known if they do not have a package.
     fn transaction(&self, packages: &[PackageRequest]) -> Reading<Vec<PackageChange>>;
+    /// What a package of such a transaction brings; `None` if its archive is not at hand. `source` is the file that it is
+    /// installed from, where it does not come from a repository.
+    fn package_archive(
+        &self,
+        _package: &PackageChange,
+        _source: Option<&Path>,
+    ) -> Reading<Option<PackageArchive>> {
+        Ok(Known::Yes(None))
+    }
     /// An account.
     fn user(&self, name: &str) -> Reading<Option<User>>;
     /// A group.
@@ -209,6 +219,9 @@ impl Host {
     }
 }
 
+/// Processors, and what dpkg calls them.
+pub(crate) const DPKG_ARCHITECTURES: [(&str, &str); 2] = [("x86_64", "amd64"), ("aarch64", "arm64")];
+
 /// Each fact in a line, under the name that templates have for it.
 impl fmt::Display for Host {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -286,6 +299,23 @@ pub struct PackageChange {
     pub name: String,
     /// The version that it will have; none if it goes.
     pub version: Option<String>,
+    /// How many bytes are fetched for it, if the package manager tells.
+    pub download: Option<u64>,
+}
+
+/// What a package brings, as its archive has it.
+#[derive(Debug, Clone, Default)]
+pub struct PackageArchive {
+    /// The names of packages that it depends on or recommends.
+    pub wants: BTreeSet<String>,
+    /// The names besides its own under which others depend on it.
+    pub provides: BTreeSet<String>,
+    /// What it puts at each path, with its content where that is something to be read.
+    pub entries: BTreeMap<PathBuf, (Entry, Option<Vec<u8>>)>,
+    /// Files that stay as they are if they are there.
+    pub conffiles: BTreeSet<PathBuf>,
+    /// The scripts that run when it is installed.
+    pub scripts: String,
 }
 
 /// What a run is for.

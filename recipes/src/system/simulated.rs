@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::path::{Path, PathBuf};
 
 use super::condition::Condition;
@@ -12,8 +13,14 @@ use super::units::enable_links;
 use super::{Attributes, Entry, EntryKind, Facts, Group, Host, Known, PackageManager, Reading, User, Why};
 use crate::op::{Checkout, Content, Op, UnitAction, UserRequest};
 use crate::plan::{Basis, Guards};
+use crate::resource::Resource;
 
+mod brought;
 mod facts;
+mod scripts;
+
+pub(crate) use brought::{Archives, Possible};
+use brought::{Extent, Subject};
 
 /// The version of a package that will be the newest there is then.
 pub(super) const NEWEST: &str = "(newest)";
@@ -36,8 +43,11 @@ pub struct Simulated<'a> {
     kernel: BTreeMap<String, String>,
     /// The rules that each table of nftables was loaded with.
     firewalls: BTreeMap<String, Content>,
-    /// Why things that are absent may exist by then.
-    uncertain: Option<Why>,
+    /// What may exist by then although it is absent.
+    possible: Vec<Possible>,
+    /// What packages bring that will be installed, and those of them that are.
+    archives: Archives,
+    brought: BTreeSet<String>,
     /// The folders that archives are unpacked into: what is in them is not known any more.
     unpacked: Vec<(PathBuf, Why)>,
     /// Whether what is absent is taken as absent, and what may change as it is.
@@ -61,6 +71,8 @@ enum Held {
     Bytes(Content),
     /// What will be fetched: only its SHA-256 is known.
     Fetched(String),
+    /// What a package has in it that is not read.
+    Packed(Why),
 }
 
 /// What operations made of a path.
@@ -90,7 +102,9 @@ impl<'a> Simulated<'a> {
             active: BTreeMap::new(),
             kernel: BTreeMap::new(),
             firewalls: BTreeMap::new(),
-            uncertain: None,
+            possible: Vec::new(),
+            archives: Archives::default(),
+            brought: BTreeSet::new(),
             unpacked: Vec::new(),
             pretends: false,
             guards: Guards::Skip,
@@ -120,48 +134,50 @@ impl<'a> Simulated<'a> {
         reading
     }
 
-    /// Takes an operation as done, with what it may do besides.
-    pub fn foresee(&mut self, op: &Op) {
+    /// Takes an operation as done, with what it may do besides. Of a command, `of` says when it is done.
+    pub fn foresee(&mut self, op: &Op, of: Option<&dyn Resource>) {
         self.changed = true;
         self.apply(op);
-        let why = match op {
+        let (extent, why) = match op {
             Op::InstallPackages { packages } => {
                 let names: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
-                format!("installing {} brings it", names.join(", "))
+                (self.bring(packages), format!("installing {} brings it", names.join(", ")))
             }
-            Op::UpgradePackages { .. } => "upgrading packages brings it".into(),
-            Op::Run(command) => format!("`{command}` makes it"),
-            Op::Reboot => "the boot brings it".into(),
-            Op::WaitFor { condition, .. } => format!("it comes while the run waits until {condition}"),
+            Op::UpgradePackages { .. } => (Extent::Anything, "upgrading packages brings it".into()),
+            Op::Run(command) => (Extent::of_command(command, of), format!("`{command}` makes it")),
+            Op::Reboot => (Extent::Anything, "the boot brings it".into()),
+            Op::WaitFor { condition, .. } => {
+                (Extent::Anything, format!("it comes while the run waits until {condition}"))
+            }
             Op::Checkout(Checkout { path, .. }) => {
                 self.checkouts.insert(path.clone());
                 return;
             }
             Op::Unit { name, action: UnitAction::Start | UnitAction::Restart } => {
-                format!("starting {name} makes it")
+                (self.extent_of_start(name), format!("starting {name} makes it"))
             }
             _ => return,
         };
-        // Of all reasons the last is the likeliest: recipes configure what they have just installed.
-        self.uncertain = Some(Why(why));
+        self.possible.push(Possible { extent, why: Why(why) });
     }
 
-    /// Takes a resource whose operations are unknown as done.
-    pub fn foresee_unknown(&mut self, what: &str) {
+    /// Takes a resource as done of which it is not known what it does, but for what it decides.
+    pub fn foresee_unknown(&mut self, what: &str, resource: &dyn Resource) {
         self.changed = true;
-        self.uncertain = Some(Why(format!("{what} makes it")));
+        let extent = Extent::of_resource(resource, self);
+        self.possible.push(Possible { extent, why: Why(format!("{what} makes it")) });
     }
 
     /// Takes what is absent as absent, until [`Self::restore`] gets back what this returns.
-    pub(crate) fn pretend_certain(&mut self) -> Option<Why> {
+    pub(crate) fn pretend_certain(&mut self) -> Vec<Possible> {
         self.pretends = true;
-        self.uncertain.take()
+        mem::take(&mut self.possible)
     }
 
     /// Ends what [`Self::pretend_certain`] began.
-    pub(crate) fn restore(&mut self, uncertain: Option<Why>) {
+    pub(crate) fn restore(&mut self, possible: Vec<Possible>) {
         self.pretends = false;
-        self.uncertain = uncertain;
+        self.possible = possible;
     }
 
     /// Takes an operation as done, with only its certain effects.
@@ -358,18 +374,27 @@ impl<'a> Simulated<'a> {
         path: &Path,
         read: impl FnOnce(&dyn Facts) -> Reading<Option<T>>,
     ) -> Reading<Option<T>> {
-        match self.checked_out(path).as_ref().or_else(|| self.unpacked(path)) {
+        match self.checked_out(path).as_ref().or_else(|| self.unpacked(path)).or_else(|| self.undecided(path))
+        {
             Some(why) => self.noted(Ok(Known::Unknown(why.clone()))),
-            None => self.beneath(read),
+            None => self.beneath(&Subject::Path(path), read),
         }
     }
 
-    /// A fact from underneath, where absence is no longer certain.
-    fn beneath<T>(&self, read: impl FnOnce(&dyn Facts) -> Reading<Option<T>>) -> Reading<Option<T>> {
-        self.noted(match (self.base.map(read).transpose()?, &self.uncertain) {
-            (None | Some(Known::Yes(None)), Some(why)) => Ok(Known::Unknown(why.clone())),
-            (Some(reading), _) => Ok(reading),
-            (None, None) => Ok(Known::Yes(None)),
+    /// A fact from underneath, where absence may no longer be certain.
+    fn beneath<T>(
+        &self,
+        subject: &Subject<'_>,
+        read: impl FnOnce(&dyn Facts) -> Reading<Option<T>>,
+    ) -> Reading<Option<T>> {
+        let reading = self.base.map_or(Ok(Known::Yes(None)), read)?;
+        if self.possible.is_empty() || !matches!(reading, Known::Yes(None)) {
+            return self.noted(Ok(reading));
+        }
+        Ok(match self.why_possible(subject) {
+            Some(why) => self.unknown(why.clone()),
+            // That nothing brings it follows from what the plan does.
+            None => self.derived(None),
         })
     }
 

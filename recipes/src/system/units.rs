@@ -110,6 +110,14 @@ pub(crate) fn enable_links(facts: &dyn Facts, name: &str) -> Vec<PathBuf> {
     }
 }
 
+/// What is in the file of a unit, if it has one.
+pub(crate) fn text_of(facts: &dyn Facts, name: &str) -> Option<String> {
+    match find(facts, name) {
+        Ok(Known::Yes(Found::File { text, .. })) => Some(text),
+        _ => None,
+    }
+}
+
 enum Found {
     Nothing,
     Masked,

@@ -17,6 +17,7 @@ use testbed::world::World;
 use crate::Outcome;
 use crate::boot::{AGENT, status_of};
 
+mod agreement;
 mod cases;
 mod hosts;
 mod images;

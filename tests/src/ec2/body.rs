@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::disks::{cut_off, leave_mounts, mount_disk};
-use crate::host::Group;
+use crate::host::{Group, write_resolver};
 use crate::world::{World, done};
 
 /// How systemd-nspawn ends, with `--keep-unit`, when what is in the container reboots.
@@ -24,9 +24,6 @@ const REBOOTED: i32 = 133;
 
 /// How long a shutdown may take before the power goes.
 const STOP_LIMIT: Duration = Duration::from_mins(1);
-
-/// The name server that slirp4netns answers as.
-const RESOLVER: &str = "nameserver 10.0.2.3\n";
 
 /// How a body is made.
 pub(super) struct Settings {
@@ -204,10 +201,7 @@ impl Body {
         leave_mounts()?;
         let root = self.folder.path().join("root");
         mount_disk(&settings.disk, &root)?;
-        // A client of DHCP would write it.
-        let resolver = root.join("etc/resolv.conf");
-        let _ = fs::remove_file(&resolver);
-        fs::write(&resolver, RESOLVER)?;
+        write_resolver(&root)?;
         if let Some(room) = settings.room {
             fill(&root, room)?;
         }

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use super::accounts::Accounts;
 use super::fetch::Fetch;
 use super::{
-    Entry, Facts, FactsError, Group, Host, Known, Machine, Mode, PackageChange, PackageFile, PerformError,
-    Reading, User, Why,
+    Entry, Facts, FactsError, Group, Host, Known, Machine, Mode, PackageArchive, PackageChange, PackageFile,
+    PerformError, Reading, User, Why,
 };
 use crate::archive::ReadSeek;
 use crate::op::{Command, Download, Op, PackageRequest, Upgrades};
@@ -358,6 +358,16 @@ impl Facts for Linux {
         let Ok(manager) = self.package_manager("ask what comes with packages") else { return Ok(unknown()) };
         let failed = |source| FactsError { what: "what comes with packages".into(), source };
         Ok(manager.transaction(self, packages).map_err(failed)?.map_or_else(unknown, Known::Yes))
+    }
+
+    fn package_archive(
+        &self,
+        package: &PackageChange,
+        source: Option<&Path>,
+    ) -> Reading<Option<PackageArchive>> {
+        let Some(manager) = package::of(&self.host.os) else { return Ok(Known::Yes(None)) };
+        let failed = |source| FactsError { what: format!("the archive of `{}`", package.name), source };
+        manager.archive(self, package, source).map(Known::Yes).map_err(failed)
     }
 
     fn user(&self, name: &str) -> Reading<Option<User>> {

@@ -3,6 +3,7 @@
 use std::io::Cursor;
 use std::path::Path;
 
+use super::brought::Subject;
 use super::{Held, LaidOver, Simulated, fetched};
 use crate::archive::ReadSeek;
 use crate::op::{Command, PackageRequest, Upgrades};
@@ -29,6 +30,7 @@ impl Facts for Simulated<'_> {
             Some(LaidOver::Node(node)) if node.entry.kind == EntryKind::File => Ok(match &node.content {
                 Held::Bytes(content) => Known::Yes(Some(content.bytes().to_vec())),
                 Held::Fetched(_) => self.unknown(fetched(path)),
+                Held::Packed(why) => self.unknown(why.clone()),
             }),
             Some(_) => Ok(Known::Yes(None)),
             None => self.at_path(path, |base| base.content(path)),
@@ -37,12 +39,11 @@ impl Facts for Simulated<'_> {
 
     fn sha256(&self, path: &Path) -> Reading<Option<String>> {
         match self.laid_over(path) {
-            Some(LaidOver::Node(node)) if node.entry.kind == EntryKind::File => {
-                Ok(Known::Yes(Some(match &node.content {
-                    Held::Bytes(content) => content.sha256(),
-                    Held::Fetched(sha256) => sha256.clone(),
-                })))
-            }
+            Some(LaidOver::Node(node)) if node.entry.kind == EntryKind::File => Ok(match &node.content {
+                Held::Bytes(content) => Known::Yes(Some(content.sha256())),
+                Held::Fetched(sha256) => Known::Yes(Some(sha256.clone())),
+                Held::Packed(why) => self.unknown(why.clone()),
+            }),
             Some(_) => Ok(Known::Yes(None)),
             None => self.at_path(path, |base| base.sha256(path)),
         }
@@ -62,6 +63,7 @@ impl Facts for Simulated<'_> {
             Some(LaidOver::Node(node)) if node.entry.kind == EntryKind::File => Ok(match &node.content {
                 Held::Bytes(content) => Known::Yes(Some(Box::new(Cursor::new(content.bytes().to_vec())))),
                 Held::Fetched(_) => self.unknown(fetched(path)),
+                Held::Packed(why) => self.unknown(why.clone()),
             }),
             Some(_) => Ok(Known::Yes(None)),
             None => self.at_path(path, |base| base.open(path)),
@@ -75,13 +77,12 @@ impl Facts for Simulated<'_> {
         if let Some(why) = self.unpacked(&path.join("any")) {
             return Ok(self.unknown(why.clone()));
         }
-        let mut names = match (self.base, &self.uncertain) {
-            (Some(base), None) => match self.noted(base.names(path))? {
-                Known::Yes(names) => names,
-                unknown @ Known::Unknown(_) => return Ok(unknown),
-            },
-            (None, None) => Vec::new(),
-            (_, Some(why)) => return Ok(self.unknown(why.clone())),
+        if let Some(why) = self.why_possible(&Subject::Names(path)) {
+            return Ok(self.unknown(why.clone()));
+        }
+        let mut names = match self.base.map_or(Ok(Known::Yes(Vec::new())), |base| base.names(path)) {
+            Ok(Known::Yes(names)) => self.noted(Ok(Known::Yes(names)))?.known().unwrap_or_default(),
+            other => return self.noted(other),
         };
         for (child, node) in self.paths.iter().filter(|(child, _)| child.parent() == Some(path)) {
             self.rests_on(Basis::Derived);
@@ -99,7 +100,7 @@ impl Facts for Simulated<'_> {
         match self.packages.get(name) {
             Some(version) => Ok(self.derived(version.clone())),
             // A package that is not wanted by name may come as a dependency.
-            None => self.beneath(|base| base.package(name)),
+            None => self.beneath(&Subject::Package, |base| base.package(name)),
         }
     }
 
@@ -151,14 +152,14 @@ impl Facts for Simulated<'_> {
     fn user(&self, name: &str) -> Reading<Option<User>> {
         match self.users.get(name) {
             Some(user) => Ok(self.derived(user.clone())),
-            None => self.beneath(|base| base.user(name)),
+            None => self.beneath(&Subject::Account(name), |base| base.user(name)),
         }
     }
 
     fn group(&self, name: &str) -> Reading<Option<Group>> {
         match self.groups.get(name) {
             Some(group) => Ok(self.derived(group.clone())),
-            None => self.beneath(|base| base.group(name)),
+            None => self.beneath(&Subject::Account(name), |base| base.group(name)),
         }
     }
 
@@ -166,7 +167,8 @@ impl Facts for Simulated<'_> {
         if let Some(active) = self.active.get(unit) {
             return Ok(self.derived(*active));
         }
-        let reading = self.beneath(|base| Ok(base.active(unit)?.map(|active| active.then_some(()))))?;
+        let is_active = |base: &dyn Facts| Ok(base.active(unit)?.map(|active| active.then_some(())));
+        let reading = self.beneath(&Subject::Unit(unit), is_active)?;
         // What runs without being told to was started by something else; it is not running now.
         Ok(reading.map(|active| active.is_some()))
     }
@@ -199,6 +201,10 @@ impl Facts for Simulated<'_> {
     fn succeeds(&self, command: &Command) -> Reading<bool> {
         match self.base {
             Some(base) if self.guards == Guards::Run && !self.changed => self.noted(base.succeeds(command)),
+            Some(base) if self.guards == Guards::Run && self.is_untouched(command) => {
+                self.rests_on(Basis::Derived);
+                base.succeeds(command)
+            }
             _ => Ok(self.unknown(Why(format!("`{command}` succeeds")))),
         }
     }

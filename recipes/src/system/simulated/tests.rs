@@ -22,10 +22,10 @@ fn install(name: &str) -> Op {
 fn later_readers_see_what_earlier_operations_wrote() {
     let host = Fake::debian();
     let mut simulated = Simulated::over(&host, Guards::Skip);
-    simulated.foresee(&write("/etc/a", "x"));
+    simulated.foresee(&write("/etc/a", "x"), None);
     assert_eq!(simulated.content(Path::new("/etc/a")).expect("read"), Known::Yes(Some(b"x".to_vec())));
     assert_eq!(host.content(Path::new("/etc/a")).expect("read"), Known::Yes(None), "the host is as it was");
-    simulated.foresee(&Op::Remove { path: "/etc".into(), directory: true });
+    simulated.foresee(&Op::Remove { path: "/etc".into(), directory: true }, None);
     assert_eq!(simulated.entry(Path::new("/etc/a")).expect("read"), Known::Yes(None));
 }
 
@@ -34,7 +34,7 @@ fn after_a_package_what_was_absent_is_unknown_and_what_was_there_is_not() {
     let mut host = Fake::debian();
     host.file("/etc/there", "x");
     let mut simulated = Simulated::over(&host, Guards::Skip);
-    simulated.foresee(&install("nginx"));
+    simulated.foresee(&install("nginx"), None);
     let unknown = simulated.entry(Path::new("/etc/nginx/nginx.conf")).expect("read");
     assert_eq!(unknown, Known::Unknown(Why("installing nginx brings it".into())));
     assert!(matches!(simulated.entry(Path::new("/etc/there")).expect("read"), Known::Yes(Some(_))));
@@ -48,11 +48,12 @@ fn after_a_package_what_was_absent_is_unknown_and_what_was_there_is_not() {
 fn a_unit_file_written_before_can_be_enabled_and_started() {
     let host = Fake::debian();
     let mut simulated = Simulated::over(&host, Guards::Skip);
-    simulated.foresee(&write("/etc/systemd/system/app.service", "[Install]\nWantedBy=multi-user.target\n"));
+    simulated
+        .foresee(&write("/etc/systemd/system/app.service", "[Install]\nWantedBy=multi-user.target\n"), None);
     let unit = |simulated: &Simulated<'_>| units::unit(simulated, "app.service").expect("read");
     assert_eq!(unit(&simulated), Known::Yes(units::Unit { exists: true, enablement: Enablement::Disabled }));
-    simulated.foresee(&Op::Unit { name: "app.service".into(), action: UnitAction::Enable });
+    simulated.foresee(&Op::Unit { name: "app.service".into(), action: UnitAction::Enable }, None);
     assert_eq!(unit(&simulated), Known::Yes(units::Unit { exists: true, enablement: Enablement::Enabled }));
-    simulated.foresee(&Op::Unit { name: "app.service".into(), action: UnitAction::Start });
+    simulated.foresee(&Op::Unit { name: "app.service".into(), action: UnitAction::Start }, None);
     assert_eq!(simulated.active("app.service").expect("read"), Known::Yes(true));
 }

@@ -1,14 +1,17 @@
 //! apt and dpkg: one transaction, no questions, no services started, locks waited for.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::{Manager, Packages, Upgrade, dpkg, grouped, said};
+use super::{Manager, Packages, Upgrade, deb, dpkg, grouped, said};
 use crate::op::{Command, PackageRequest, Upgrades};
 use crate::system::linux::{Linux, failed};
-use crate::system::{EntryKind, Mode, PackageChange, PackageFile, PerformError};
+use crate::system::{
+    DPKG_ARCHITECTURES, EntryKind, Mode, PackageArchive, PackageChange, PackageFile, PerformError,
+};
 
 /// While this says 101, invoke-rc.d and deb-systemd-invoke start nothing (Debian policy, 9.3.3.1).
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -19,6 +22,9 @@ const POLICY_TEXT: &str = "#!/bin/sh\n# Made by recipes while packages are insta
 /// package lists, which has no option for it.
 const LOCK_LIMIT: Duration = Duration::from_mins(5);
 const LOCK_PAUSE: Duration = Duration::from_secs(1);
+
+/// Where packages stay that were fetched (`Dir::Cache::archives`), until `apt-get clean`.
+const ARCHIVES: &str = "/var/cache/apt/archives";
 
 pub(super) struct Apt;
 
@@ -42,12 +48,46 @@ impl Manager for Apt {
         recommends: bool,
     ) -> Result<Vec<PackageChange>, PerformError> {
         let arguments = install_arguments(linux.packages()?, packages, recommends);
-        let (text, result) = said(linux, &simulation(linux, arguments));
-        result.map(|()| parse_simulation(&text).into_iter().map(|step| step.change).collect())
+        let (text, result) = said(linux, &simulation(linux, arguments.clone()));
+        result?;
+        // What is to be fetched a simulation does not tell.
+        let words =
+            ["apt-get", "--print-uris", "--yes", "--quiet=2", "-o=Debug::NoLocking=1"].map(str::to_owned);
+        let (uris, result) = said(linux, &command(linux, words.into_iter().chain(arguments)));
+        let downloads = result.is_ok().then(|| parse_uris(&uris));
+        let change = |Step { mut change, .. }: Step| {
+            let coming = downloads.as_ref().filter(|_| change.version.is_some());
+            change.download = coming.map(|sizes| sizes.get(&change.name).copied().unwrap_or_default());
+            change
+        };
+        Ok(parse_simulation(&text).into_iter().map(change).collect())
     }
 
     fn package_file(&self, linux: &Linux, path: &Path) -> io::Result<Option<PackageFile>> {
         dpkg::package_file(linux, path)
+    }
+
+    fn archive(
+        &self,
+        linux: &Linux,
+        package: &PackageChange,
+        source: Option<&Path>,
+    ) -> io::Result<Option<PackageArchive>> {
+        let Some(version) = &package.version else { return Ok(None) };
+        let own = DPKG_ARCHITECTURES.iter().find(|(processor, _)| *processor == linux.host.arch);
+        let own = own.map_or(linux.host.arch.as_str(), |(_, architecture)| architecture);
+        let (name, architecture) = package.name.split_once(':').unwrap_or((&package.name, own));
+        let named = |architecture: &str| {
+            Path::new(ARCHIVES).join(format!("{name}_{}_{architecture}.deb", version.replace(':', "%3a")))
+        };
+        let paths =
+            source.map_or_else(|| vec![named(architecture), named("all")], |path| vec![path.to_owned()]);
+        for path in paths {
+            if let Some(file) = linux.tree.open_file(&path)? {
+                return deb::read(file).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     /// A policy of ours is of a run that was cut off in a transaction, whose programs may still be at work; with it
@@ -265,7 +305,7 @@ pub(super) fn parse_simulation(text: &str) -> Vec<Step> {
     text.lines()
         .filter_map(|line| {
             if let Some((name, _)) = line.strip_prefix("Remv ").and_then(|rest| rest.split_once(' ')) {
-                let change = PackageChange { name: name.to_owned(), version: None };
+                let change = PackageChange { name: name.to_owned(), version: None, download: None };
                 return Some(Step { change, is_security: false });
             }
             let (name, rest) = line.strip_prefix("Inst ")?.split_once(' ')?;
@@ -276,11 +316,21 @@ pub(super) fn parse_simulation(text: &str) -> Vec<Step> {
             let is_security =
                 origins.any(|origin| origin.starts_with("Debian-Security:") || origin.ends_with("-security"));
             Some(Step {
-                change: PackageChange { name: name.to_owned(), version: Some(version) },
+                change: PackageChange { name: name.to_owned(), version: Some(version), download: None },
                 is_security,
             })
         })
         .collect()
+}
+
+/// The bytes of each package that is not at hand. Lines are `'URI' NAME_VERSION_ARCHITECTURE.deb BYTES DIGEST`.
+pub(super) fn parse_uris(text: &str) -> BTreeMap<String, u64> {
+    let size = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        let (name, _) = words.next()?.split_once('_')?;
+        Some((name.to_owned(), words.next()?.parse().ok()?))
+    };
+    text.lines().filter(|line| line.starts_with('\'')).filter_map(size).collect()
 }
 
 /// Does something again as long as another package manager has a lock that it does not wait for itself.
@@ -406,6 +456,9 @@ Conf base-files (12.4+deb12u9 Debian:12.9/stable [amd64])
         libssl3 3.1 for security
         linux-image-6.1.0-30-amd64 6.1.124-1
         ");
+        let uris =
+            "'http://deb.example.org/pool/a_1%3a2_all.deb' a_1%3a2_all.deb 4711 SHA256:00\nE: x\n'x' b_1\n";
+        assert_eq!(parse_uris(uris), [("a".to_owned(), 4711)].into());
         assert_eq!(parse_simulation("0 upgraded, 0 newly installed, 0 to remove and 4 not upgraded.\n"), []);
         assert_eq!(parse_simulation("Inst \nInst a\nInst a (\nInst a [x\nRemv \nRemv a\n").len(), 1);
     }

@@ -273,14 +273,15 @@ pub(super) fn parse_transaction(text: &str) -> Vec<PackageChange> {
         match line.strip_prefix(' ').filter(|row| !row.starts_with(' ')) {
             Some(row) => {
                 let mut fields = row.split_whitespace();
-                let (Some(comes), Some(name), Some(_), Some(version)) =
-                    (comes, fields.next(), fields.next(), fields.next())
+                let (Some(comes), Some(name), Some(_), Some(version), _) =
+                    (comes, fields.next(), fields.next(), fields.next(), fields.next())
                 else {
                     continue;
                 };
                 // dnf 5 writes the epoch that nobody gave as well.
                 let version = comes.then(|| version.strip_prefix("0:").unwrap_or(version).to_owned());
-                changes.push(PackageChange { name: name.to_owned(), version });
+                let download = version.as_ref().and_then(|_| size_of(fields.next()?, fields.next()?));
+                changes.push(PackageChange { name: name.to_owned(), version, download });
             }
             None if line.starts_with(' ') => {}
             None => {
@@ -294,6 +295,14 @@ pub(super) fn parse_transaction(text: &str) -> Vec<PackageChange> {
         }
     }
     changes
+}
+
+/// The bytes that `6.2` `k` are, rounded as they are. dnf 5 shows what a package takes when it is installed, in KiB.
+fn size_of(number: &str, unit: &str) -> Option<u64> {
+    let factor = [("k", 1e3), ("M", 1e6), ("G", 1e9)].iter().find(|(name, _)| *name == unit)?.1;
+    let bytes = number.parse::<f64>().ok().filter(|number| (0.0..1e6).contains(number))? * factor;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is within the bounds")]
+    Some(bytes.round() as u64)
 }
 
 #[cfg(test)]
@@ -332,9 +341,11 @@ Operation aborted.
         let changes = parse_transaction(TABLE);
         let shown: Vec<String> = changes
             .iter()
-            .map(|change| format!("{} {}", change.name, change.version.as_deref().unwrap_or("goes")))
+            .map(|PackageChange { name, version, download }| {
+                format!("{name} {} {}", version.as_deref().unwrap_or("goes"), download.unwrap_or_default())
+            })
             .collect();
-        assert_eq!(shown, ["big 1.0-1", "probe 3.0-1", "lib 3:1.0-1", "other goes"]);
+        assert_eq!(shown, ["big 1.0-1 6200", "probe 3.0-1 6100", "lib 3:1.0-1 6100", "other goes 0"]);
         assert_eq!(parse_transaction("Dependencies resolved.\nNothing to do.\nComplete!\n"), []);
         assert_eq!(parse_transaction("Installing:\n \n a\n a b\n\n a b c\n"), []);
     }

@@ -9,9 +9,12 @@ use std::time::Duration;
 
 use super::Linux;
 use crate::op::{Command, PackageRequest, Upgrades};
-use crate::system::{FactsError, Os, PackageChange, PackageFile, PackageManager, PerformError};
+use crate::system::{
+    FactsError, Os, PackageArchive, PackageChange, PackageFile, PackageManager, PerformError,
+};
 
 mod apt;
+mod deb;
 mod dnf;
 pub(crate) mod dpkg;
 mod rpm;
@@ -31,7 +34,7 @@ pub(super) trait Manager {
     fn upgrades(&self, linux: &Linux) -> io::Result<Vec<Upgrade>>;
 
     /// All that installing packages would come to, as the package lists at hand say, which fails if they do not
-    /// know of one of them. One process tells, which changes nothing.
+    /// know of one of them. Nothing is changed by those who tell.
     fn simulate_install(
         &self,
         linux: &Linux,
@@ -54,6 +57,16 @@ pub(super) trait Manager {
 
     /// What a package's file says of itself; none if there is none.
     fn package_file(&self, linux: &Linux, path: &Path) -> io::Result<Option<PackageFile>>;
+
+    /// What a package brings, if its archive is at hand.
+    fn archive(
+        &self,
+        _linux: &Linux,
+        _package: &PackageChange,
+        _source: Option<&Path>,
+    ) -> io::Result<Option<PackageArchive>> {
+        Ok(None)
+    }
 
     /// Finishes a transaction of a run that was cut off, and removes what it left behind.
     fn clean_up(&self, _linux: &Linux) -> Result<(), PerformError> {
@@ -192,7 +205,7 @@ pub(crate) mod hostile {
 
     /// A text as what each program prints and each list has.
     pub(crate) fn parse_text(text: &str) {
-        let _ = (apt::parse_simulation(text), dnf::parse_transaction(text));
+        let _ = (apt::parse_simulation(text), apt::parse_uris(text), dnf::parse_transaction(text));
         let _ = (rpm::parse_query(text), rpm::parse_locks(text), dpkg::packages(text.as_bytes()));
     }
 

@@ -1,0 +1,437 @@
+//! How far operations reach whose result is not known: packages whose archives are at hand, and services that are started.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::path::{Path, PathBuf};
+
+use super::scripts::{Effects, effects_of, last_of, names, names_path, paths_in};
+use super::{Held, Node, Simulated};
+use crate::op::{Command, Content, Input, PackageRequest, UnitAction};
+use crate::resource::{Claim, Resource};
+use crate::system::units::{full_name, text_of};
+use crate::system::{Entry, EntryKind, Facts, Known, PackageArchive, Why};
+
+/// What may exist although it is absent now.
+pub(crate) struct Possible {
+    pub(super) extent: Extent,
+    pub(super) why: Why,
+}
+
+/// What an operation may make, as far as it is not known what it makes.
+pub(super) enum Extent {
+    Anything,
+    /// What these scripts of packages name. All that the packages have in them is known.
+    Scripts(String),
+    /// What a service writes while it runs, and what its unit names.
+    Service(String),
+    /// What a resource decides.
+    Decided(Decided),
+}
+
+/// What a resource decides, where it is not known how.
+#[derive(Default)]
+pub(super) struct Decided {
+    paths: BTreeSet<PathBuf>,
+    accounts: BTreeSet<String>,
+    /// Units, which may be started, with what is in their files, if that is known.
+    units: BTreeMap<String, Option<String>>,
+}
+
+/// What a fact is about.
+pub(super) enum Subject<'a> {
+    Path(&'a Path),
+    /// What is in a folder.
+    Names(&'a Path),
+    /// A user or a group.
+    Account(&'a str),
+    Package,
+    /// Whether a unit is active.
+    Unit(&'a str),
+}
+
+/// What is configured and installed: no service puts anything there, unless its unit says so (hier(7)).
+const STATIC: &[&str] = &["/bin", "/boot", "/etc", "/lib", "/lib64", "/sbin", "/usr"];
+
+/// Where the files of packages have a second name, since `/lib` is a link to `/usr/lib` (hier(7)).
+const MERGED: &[&str] = &["/bin", "/lib", "/lib64", "/sbin"];
+
+impl Extent {
+    fn has(&self, subject: &Subject<'_>) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Scripts(scripts) => match subject {
+                Subject::Path(path) => names_path(scripts, path),
+                Subject::Names(folder) => names(scripts, last_of(folder)),
+                Subject::Account(name) => names(scripts, name),
+                // The solver has told of all packages, and services are kept from starting while packages come.
+                Subject::Package | Subject::Unit(_) => false,
+            },
+            Self::Service(unit) => match subject {
+                Subject::Path(path) | Subject::Names(path) => !is_static(path) || names_path(unit, path),
+                Subject::Account(name) | Subject::Unit(name) => names(unit, name),
+                Subject::Package => false,
+            },
+            Self::Decided(decided) => decided.has(subject),
+        }
+    }
+
+    /// How far a command reaches: one that says when it is done says what it is for, and what it names may be part of that;
+    /// any other may make anything.
+    pub(super) fn of_command(command: &Command, of: Option<&dyn Resource>) -> Self {
+        let Some(resource) = of.filter(|resource| !resource.runs_every_time()) else { return Self::Anything };
+        let words = command.argv.iter().skip(1).map(String::as_str);
+        let input = match &command.input {
+            Input::Text(content) | Input::Script { text: content, .. } => {
+                String::from_utf8_lossy(content.bytes())
+            }
+            Input::Nothing => "".into(),
+        };
+        let named = words.flat_map(paths_in).chain(paths_in(&input));
+        let paths = named.chain(resource.creates().map(PathBuf::from)).collect();
+        Self::Decided(Decided { paths, ..Decided::default() })
+    }
+
+    /// How far a resource reaches of which nothing is known but what it decides.
+    pub(super) fn of_resource(resource: &dyn Resource, simulated: &Simulated<'_>) -> Self {
+        if let Some(command) = resource.command() {
+            return Self::of_command(command, Some(resource));
+        }
+        let mut decided = Decided::default();
+        for claim in resource.claims() {
+            match claim {
+                Claim::Path(path)
+                | Claim::Line { path, .. }
+                | Claim::Block { path, .. }
+                | Claim::Key { path, .. } => {
+                    decided.paths.insert(path);
+                }
+                Claim::User(name) | Claim::Group(name) => drop(decided.accounts.insert(name)),
+                Claim::Unit(name) => {
+                    let text = simulated.text_of_packaged(&name);
+                    decided.units.insert(name, text);
+                }
+                // It makes nothing that is not there.
+                Claim::Removed(_) | Claim::Purged { .. } | Claim::Permissions(_) => {}
+                // These are decided by files, which are claimed as well, or they are not asked for.
+                Claim::Sysctl(_)
+                | Claim::KernelModule(_)
+                | Claim::BootParameter(_)
+                | Claim::Setting { .. } => {}
+                Claim::PackageHold(_) | Claim::PackagePin { .. } => {}
+                Claim::AuthorizedKeys(_) | Claim::AuthorizedKey { .. } => {}
+                Claim::Package(_) | Claim::PackageUpgrade => return Self::Anything,
+            }
+        }
+        if resource.claims().is_empty() { Self::Anything } else { Self::Decided(decided) }
+    }
+}
+
+impl Decided {
+    fn has(&self, subject: &Subject<'_>) -> bool {
+        match subject {
+            Subject::Path(path) => {
+                let is_of_unit = !self.units.is_empty() && !is_static(path);
+                self.paths.iter().any(|decided| path.starts_with(decided))
+                    || self.units.contains_key(last_of(path))
+                    || is_of_unit
+            }
+            Subject::Names(folder) => {
+                let is_of_unit = !self.units.is_empty() && (!is_static(folder) || folder.ends_with("wants"));
+                self.paths.iter().any(|decided| decided.starts_with(folder) || folder.starts_with(decided))
+                    || is_of_unit
+            }
+            Subject::Account(name) => self.accounts.contains(*name),
+            Subject::Package => false,
+            // One may start others.
+            Subject::Unit(name) => {
+                let starts = |text: &Option<String>| text.as_ref().is_none_or(|text| names(text, name));
+                self.units.contains_key(*name) || self.units.values().any(starts)
+            }
+        }
+    }
+}
+
+fn is_static(path: &Path) -> bool {
+    STATIC.iter().any(|folder| path.starts_with(folder))
+}
+
+/// The packages that a plan installs, by name, with their versions and with what they bring, where their archives are at hand.
+#[derive(Default)]
+pub(crate) struct Archives(pub(crate) BTreeMap<String, (String, Option<PackageArchive>)>);
+
+impl Archives {
+    /// What comes with some packages: these, what they want, and what that wants. None if an archive is missing.
+    fn with<'a>(
+        &'a self,
+        packages: &'a [PackageRequest],
+    ) -> Option<BTreeMap<&'a str, (&'a str, &'a PackageArchive)>> {
+        let mut found = BTreeMap::new();
+        let mut wanted: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
+        while let Some(name) = wanted.pop() {
+            let is_it = |(other, (_, archive)): &(&String, &(String, Option<PackageArchive>))| {
+                *other == name || archive.as_ref().is_some_and(|archive| archive.provides.contains(name))
+            };
+            for (name, (version, archive)) in self.0.iter().filter(is_it) {
+                let archive = archive.as_ref()?;
+                if found.insert(name.as_str(), (version.as_str(), archive)).is_none() {
+                    wanted.extend(archive.wants.iter().map(String::as_str));
+                }
+            }
+        }
+        packages.iter().all(|package| found.contains_key(package.name.as_str())).then_some(found)
+    }
+}
+
+impl Simulated<'_> {
+    /// Says what the packages bring that will be installed.
+    pub(crate) fn with_archives(mut self, archives: Archives) -> Self {
+        self.archives = archives;
+        self
+    }
+
+    /// Why something may be there that is not there now. Of all reasons the last is the likeliest: recipes configure what
+    /// they have just installed.
+    pub(super) fn why_possible(&self, subject: &Subject<'_>) -> Option<&Why> {
+        let possible = self.possible.iter().rev().find(|possible| possible.extent.has(subject));
+        possible.map(|possible| &possible.why)
+    }
+
+    /// Why it is not known what is at a path, although something is there: a resource decides it, and nobody knows how.
+    pub(super) fn undecided(&self, path: &Path) -> Option<&Why> {
+        let is_of = |possible: &&Possible| match &possible.extent {
+            Extent::Decided(decided) => decided.paths.contains(path),
+            _ => false,
+        };
+        self.possible.iter().rev().find(is_of).map(|possible| &possible.why)
+    }
+
+    /// Lays over what packages have in them, if that is known, and says what else they may make.
+    pub(super) fn bring(&mut self, packages: &[PackageRequest]) -> Extent {
+        let archives = mem::take(&mut self.archives);
+        let Some(coming) = archives.with(packages) else {
+            self.archives = archives;
+            return Extent::Anything;
+        };
+        let mut scripts = String::new();
+        for (name, (version, archive)) in coming {
+            if !self.brought.insert(name.to_owned()) {
+                continue;
+            }
+            let was_there = matches!(self.base.map(|base| base.package(name)), Some(Ok(Known::Yes(Some(_)))));
+            self.packages.insert(name.to_owned(), Some(version.to_owned()));
+            self.residual.insert(name.to_owned(), false);
+            let (mut effects, rest) = effects_of(&archive.scripts);
+            for (path, (entry, content)) in &archive.entries {
+                // Of what its scripts name, only that a folder is there is certain.
+                if entry.kind == EntryKind::Directory || !names_path(&rest, path) {
+                    let is_conffile = archive.conffiles.contains(path);
+                    self.put_packed(name, path, entry, content.as_deref(), is_conffile, was_there);
+                }
+                if path.starts_with("/usr/lib/sysusers.d") {
+                    effects
+                        .add_sysusers(&content.as_deref().map(String::from_utf8_lossy).unwrap_or_default());
+                }
+            }
+            scripts += &rest;
+            self.take(effects, was_there);
+        }
+        self.archives = archives;
+        Extent::Scripts(scripts)
+    }
+
+    /// Takes what scripts do for certain as done.
+    fn take(&mut self, effects: Effects, was_there: bool) {
+        for unit in effects.enabled.iter().filter(|_| !was_there) {
+            self.act_on_unit(unit, UnitAction::Enable);
+        }
+        for (name, user) in effects.users {
+            if matches!(self.user(&name), Ok(Known::Yes(None) | Known::Unknown(_))) {
+                self.users.insert(name, Some(user));
+            }
+        }
+        for (name, group) in effects.groups {
+            if matches!(self.group(&name), Ok(Known::Yes(None) | Known::Unknown(_))) {
+                self.groups.insert(name, Some(group));
+            }
+        }
+    }
+
+    fn put_packed(
+        &mut self,
+        package: &str,
+        path: &Path,
+        entry: &Entry,
+        content: Option<&[u8]>,
+        is_conffile: bool,
+        was_there: bool,
+    ) {
+        let is_kept = |old: &Entry| {
+            // What is in the way stays if it is a folder, or a file that the administrator may have changed.
+            old.kind == EntryKind::Directory && entry.kind == EntryKind::Directory
+                || is_conffile && !was_there
+        };
+        let mut places = vec![path.to_owned()];
+        let merged = MERGED.iter().find(|folder| path.starts_with(folder) && path != Path::new(folder));
+        if merged.is_some_and(|folder| self.is_link(Path::new(folder))) {
+            places.push(Path::new("/usr").join(path.strip_prefix("/").unwrap_or(path)));
+        }
+        for place in places {
+            if matches!(self.entry(&place), Ok(Known::Yes(Some(old))) if is_kept(&old)) {
+                continue;
+            }
+            let content = match content {
+                Some(bytes) if !(is_conffile && was_there) => Held::Bytes(Content::new(bytes)),
+                _ => Held::Packed(Why(format!("installing {package} brings it"))),
+            };
+            self.paths.insert(place, Some(Node { entry: entry.clone(), content }));
+        }
+    }
+
+    fn is_link(&self, path: &Path) -> bool {
+        matches!(self.entry(path), Ok(Known::Yes(Some(Entry { kind: EntryKind::Symlink { .. }, .. }))))
+    }
+
+    /// Whether what a guard looks at is as it is now, although the plan changes other things: it names paths, which nothing
+    /// before it has to do with, and its program is there.
+    pub(super) fn is_untouched(&self, guard: &Command) -> bool {
+        let accounts = ["/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow"];
+        let is_untouched = |path: &PathBuf| {
+            let of_accounts = accounts.iter().any(|file| Path::new(file).starts_with(path));
+            !self.paths.keys().any(|other| other.starts_with(path) || path.starts_with(other))
+                && self.why_possible(&Subject::Path(path)).is_none()
+                && self.why_possible(&Subject::Names(path)).is_none()
+                && !(of_accounts && !(self.users.is_empty() && self.groups.is_empty()))
+        };
+        let paths: Vec<PathBuf> = guard.argv.iter().skip(1).flat_map(|word| paths_in(word)).collect();
+        let program = guard.argv.first().map(String::as_str).unwrap_or_default();
+        let is_program = |folder: &&str| {
+            let path = Path::new(folder).join(program);
+            matches!(self.base.map(|base| base.entry(&path)), Some(Ok(Known::Yes(Some(_)))))
+        };
+        let is_there = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].iter().any(|folder| is_program(&folder));
+        is_there && !paths.is_empty() && paths.iter().all(is_untouched)
+    }
+
+    /// What is in the file of a unit, whatever the administrator may have put over it.
+    fn text_of_packaged(&self, name: &str) -> Option<String> {
+        match self.content(&Path::new("/usr/lib/systemd/system").join(name)) {
+            Ok(Known::Yes(Some(bytes))) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+            _ => text_of(self, name),
+        }
+    }
+
+    /// What starting a unit may make.
+    pub(super) fn extent_of_start(&self, name: &str) -> Extent {
+        // A file system that is mounted covers what was at its path.
+        match text_of(self, &full_name(name)) {
+            Some(text) if !name.ends_with(".mount") => Extent::Service(text),
+            _ => Extent::Anything,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::Op;
+    use crate::plan::Guards;
+    use crate::system::Attributes;
+    use crate::system::fake::Fake;
+    use crate::system::units::{Enablement, unit};
+
+    const UNIT: &str = "[Service]\nExecStart=/usr/sbin/site\n[Install]\nWantedBy=multi-user.target\n";
+    const SCRIPTS: &str = "make_account www-site\n\
+                           touch /etc/site/made.conf\n\
+                           if deb-systemd-helper debian-installed 'extra.service'; then deb-systemd-helper enable 'extra.service'; fi\n\
+                           deb-systemd-helper enable 'site.service' >/dev/null || true\n";
+
+    fn entry(kind: EntryKind) -> Entry {
+        Entry { kind, attributes: Attributes { owner: "root".into(), group: "root".into(), mode: 0o644 } }
+    }
+
+    /// The package `site`, which wants `web`, which `lib` provides.
+    fn archives() -> Archives {
+        let file = |text: Option<&str>| (entry(EntryKind::File), text.map(|text| text.as_bytes().to_vec()));
+        let site = PackageArchive {
+            wants: ["web".into(), "there".into()].into(),
+            entries: [
+                ("/etc/site/site.conf".into(), file(Some("a = 1\n"))),
+                ("/etc/kept".into(), file(Some("theirs\n"))),
+                ("/usr/sbin/site".into(), file(None)),
+                ("/lib/systemd/system/site.service".into(), file(Some(UNIT))),
+                ("/lib/systemd/system/extra.service".into(), file(Some(UNIT))),
+            ]
+            .into(),
+            conffiles: ["/etc/kept".into()].into(),
+            scripts: SCRIPTS.into(),
+            ..PackageArchive::default()
+        };
+        let lib = PackageArchive { provides: ["web".into()].into(), ..PackageArchive::default() };
+        let other = PackageArchive { wants: ["missing".into()].into(), ..PackageArchive::default() };
+        let coming = [("site", Some(site)), ("lib", Some(lib)), ("other", Some(other)), ("missing", None)];
+        Archives(coming.map(|(name, archive)| (name.to_owned(), ("1".to_owned(), archive))).into())
+    }
+
+    fn install(simulated: &mut Simulated<'_>, name: &str) {
+        let package = PackageRequest { name: name.into(), version: None, recommends: false, source: None };
+        simulated.foresee(&Op::InstallPackages { packages: vec![package] }, None);
+    }
+
+    fn host() -> Fake {
+        let mut fake = Fake::debian();
+        fake.symlink("/lib", "usr/lib");
+        fake.file("/etc/kept", "ours\n");
+        fake
+    }
+
+    #[test]
+    fn what_an_archive_has_is_known_and_what_its_scripts_name_is_not() {
+        let host = host();
+        let mut simulated = Simulated::over(&host, Guards::Skip).with_archives(archives());
+        install(&mut simulated, "site");
+        let content = |path: &str| simulated.content(Path::new(path)).expect("read");
+        assert_eq!(content("/etc/site/site.conf"), Known::Yes(Some(b"a = 1\n".to_vec())));
+        assert_eq!(content("/etc/kept"), Known::Yes(Some(b"ours\n".to_vec())), "a changed conffile stays");
+        assert!(matches!(content("/usr/sbin/site"), Known::Unknown(_)));
+        assert!(matches!(simulated.entry(Path::new("/usr/sbin/site")), Ok(Known::Yes(Some(_)))));
+        assert_eq!(content("/etc/site/other.conf"), Known::Yes(None));
+        let why = Why("installing site brings it".into());
+        assert_eq!(content("/etc/site/made.conf"), Known::Unknown(why.clone()));
+        assert_eq!(simulated.user("www-site").expect("read"), Known::Unknown(why));
+        assert_eq!(simulated.user("other").expect("read"), Known::Yes(None));
+        let version = |name: &str| simulated.package(name).expect("read");
+        assert_eq!((version("lib"), version("other")), (Known::Yes(Some("1".into())), Known::Yes(None)));
+        let enablement = |name: &str| match unit(&simulated, name) {
+            Ok(Known::Yes(unit)) => unit.enablement,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(enablement("site.service"), Enablement::Enabled);
+        assert_eq!(enablement("extra.service"), Enablement::Disabled);
+    }
+
+    #[test]
+    fn without_one_archive_nothing_is_known() {
+        let host = host();
+        let mut simulated = Simulated::over(&host, Guards::Skip).with_archives(archives());
+        install(&mut simulated, "other");
+        assert!(matches!(simulated.entry(Path::new("/etc/site/other.conf")), Ok(Known::Unknown(_))));
+        assert!(matches!(simulated.package("site"), Ok(Known::Unknown(_))));
+    }
+
+    #[test]
+    fn a_service_makes_what_it_works_with_and_what_its_unit_names() {
+        let mut host = host();
+        let text =
+            "[Service]\nUser=worker\nExecStartPre=keygen /etc/site/key\n[Unit]\nWants=helper.service\n";
+        host.file("/usr/lib/systemd/system/site.service", text);
+        let mut simulated = Simulated::over(&host, Guards::Skip);
+        simulated.foresee(&Op::Unit { name: "site.service".into(), action: UnitAction::Start }, None);
+        let is_known = |path: &str| matches!(simulated.entry(Path::new(path)), Ok(Known::Yes(None)));
+        assert!(is_known("/etc/site/conf") && is_known("/usr/lib/x"));
+        assert!(!is_known("/etc/site/key") && !is_known("/var/lib/site") && !is_known("/srv/site"));
+        assert!(matches!(simulated.user("worker"), Ok(Known::Unknown(_))));
+        assert!(matches!(simulated.user("else"), Ok(Known::Yes(None))));
+        assert!(matches!(simulated.active("helper.service"), Ok(Known::Unknown(_))));
+        assert!(matches!(simulated.active("other.service"), Ok(Known::Yes(false))));
+    }
+}
