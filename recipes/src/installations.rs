@@ -118,8 +118,7 @@ impl Installations {
     }
 }
 
-/// Whether what is at a path decides which packages there are to be had, in which versions (apt_preferences(5), sources.list(5),
-/// dnf.conf(5)).
+/// Whether what is at a path decides which packages there are to be had, in which versions (sources.list(5), dnf.conf(5)).
 fn is_source(path: &Path) -> bool {
     let deciding = [
         "/etc/apt/sources.list",

@@ -384,7 +384,7 @@ mod tests {
         example: line /opt/app/etc/app.conf: b=2 (assumed)
           ? known after apply: whether `example: archive /opt/app` makes it
         example: file /etc/after (assumed)
-          ? create /etc/after (root:root 0644, 1 bytes), unless `example: line /opt/app/etc/app.conf: b=2` makes it
+          ? create /etc/after (root:root 0644, 1 bytes), unless `example: archive /opt/app` makes it
               --- /dev/null
               +++ /etc/after
               @@ -0,0 +1 @@

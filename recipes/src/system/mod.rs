@@ -306,8 +306,10 @@ pub struct PackageChange {
 /// What a package brings, as its archive has it.
 #[derive(Debug, Clone, Default)]
 pub struct PackageArchive {
-    /// The names of packages that it depends on or recommends.
-    pub wants: BTreeSet<String>,
+    /// The names of packages that it depends on.
+    pub depends: BTreeSet<String>,
+    /// The names of packages that it recommends.
+    pub recommends: BTreeSet<String>,
     /// The names besides its own under which others depend on it.
     pub provides: BTreeSet<String>,
     /// What it puts at each path, with its content where that is something to be read.

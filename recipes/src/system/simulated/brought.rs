@@ -49,8 +49,8 @@ pub(super) enum Subject<'a> {
     Unit(&'a str),
 }
 
-/// What is configured and installed: no service puts anything there, unless its unit says so (hier(7)).
-const STATIC: &[&str] = &["/bin", "/boot", "/etc", "/lib", "/lib64", "/sbin", "/usr"];
+/// What is configured and installed, and what units there are: no service puts anything there, unless its unit says so (hier(7)).
+const STATIC: &[&str] = &["/bin", "/boot", "/etc", "/lib", "/lib64", "/run/systemd", "/sbin", "/usr"];
 
 /// Where the files of packages have a second name, since `/lib` is a link to `/usr/lib` (hier(7)).
 const MERGED: &[&str] = &["/bin", "/lib", "/lib64", "/sbin"];
@@ -60,8 +60,8 @@ impl Extent {
         match self {
             Self::Anything => true,
             Self::Scripts(scripts) => match subject {
-                Subject::Path(path) => names_path(scripts, path),
-                Subject::Names(folder) => names(scripts, last_of(folder)),
+                Subject::Path(path) => is_of_dpkg(path) || names_path(scripts, path),
+                Subject::Names(folder) => is_of_dpkg(folder) || names(scripts, last_of(folder)),
                 Subject::Account(name) => names(scripts, name),
                 // The solver has told of all packages, and services are kept from starting while packages come.
                 Subject::Package | Subject::Unit(_) => false,
@@ -110,15 +110,18 @@ impl Extent {
                     let text = simulated.text_of_packaged(&name);
                     decided.units.insert(name, text);
                 }
-                // It makes nothing that is not there.
-                Claim::Removed(_) | Claim::Purged { .. } | Claim::Permissions(_) => {}
-                // These are decided by files, which are claimed as well, or they are not asked for.
-                Claim::Sysctl(_)
+                // These make nothing that is not there, or files that are claimed as well, or what nobody asks for.
+                Claim::Removed(_)
+                | Claim::Purged { .. }
+                | Claim::Permissions(_)
+                | Claim::Sysctl(_)
                 | Claim::KernelModule(_)
                 | Claim::BootParameter(_)
-                | Claim::Setting { .. } => {}
-                Claim::PackageHold(_) | Claim::PackagePin { .. } => {}
-                Claim::AuthorizedKeys(_) | Claim::AuthorizedKey { .. } => {}
+                | Claim::Setting { .. }
+                | Claim::PackageHold(_)
+                | Claim::PackagePin { .. }
+                | Claim::AuthorizedKeys(_)
+                | Claim::AuthorizedKey { .. } => {}
                 Claim::Package(_) | Claim::PackageUpgrade => return Self::Anything,
             }
         }
@@ -151,6 +154,19 @@ impl Decided {
     }
 }
 
+/// Whether dpkg and apt themselves write there.
+fn is_of_dpkg(path: &Path) -> bool {
+    let folders = [
+        "/var/cache",
+        "/var/lib/apt",
+        "/var/lib/dpkg",
+        "/var/log/alternatives.log",
+        "/var/log/apt",
+        "/var/log/dpkg.log",
+    ];
+    folders.iter().any(|folder| path.starts_with(folder))
+}
+
 fn is_static(path: &Path) -> bool {
     STATIC.iter().any(|folder| path.starts_with(folder))
 }
@@ -160,11 +176,12 @@ fn is_static(path: &Path) -> bool {
 pub(crate) struct Archives(pub(crate) BTreeMap<String, (String, Option<PackageArchive>)>);
 
 impl Archives {
-    /// What comes with some packages: these, what they want, and what that wants. None if an archive is missing.
+    /// What comes with some packages: these, what they depend on, and what that does. None if an archive is missing.
     fn with<'a>(
         &'a self,
         packages: &'a [PackageRequest],
     ) -> Option<BTreeMap<&'a str, (&'a str, &'a PackageArchive)>> {
+        let recommends = packages.iter().any(|package| package.recommends);
         let mut found = BTreeMap::new();
         let mut wanted: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
         while let Some(name) = wanted.pop() {
@@ -174,7 +191,10 @@ impl Archives {
             for (name, (version, archive)) in self.0.iter().filter(is_it) {
                 let archive = archive.as_ref()?;
                 if found.insert(name.as_str(), (version.as_str(), archive)).is_none() {
-                    wanted.extend(archive.wants.iter().map(String::as_str));
+                    wanted.extend(archive.depends.iter().map(String::as_str));
+                    if recommends {
+                        wanted.extend(archive.recommends.iter().map(String::as_str));
+                    }
                 }
             }
         }
@@ -222,8 +242,9 @@ impl Simulated<'_> {
             self.residual.insert(name.to_owned(), false);
             let (mut effects, rest) = effects_of(&archive.scripts);
             for (path, (entry, content)) in &archive.entries {
-                // Of what its scripts name, only that a folder is there is certain.
-                if entry.kind == EntryKind::Directory || !names_path(&rest, path) {
+                // What is not in `/usr` its scripts may change, if they name it; that a folder is there is certain.
+                let is_fixed = MERGED.iter().chain(&["/usr"]).any(|folder| path.starts_with(folder));
+                if is_fixed || entry.kind == EntryKind::Directory || !names_path(&rest, path) {
                     let is_conffile = archive.conffiles.contains(path);
                     self.put_packed(name, path, entry, content.as_deref(), is_conffile, was_there);
                 }
@@ -308,7 +329,7 @@ impl Simulated<'_> {
             let path = Path::new(folder).join(program);
             matches!(self.base.map(|base| base.entry(&path)), Some(Ok(Known::Yes(Some(_)))))
         };
-        let is_there = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].iter().any(|folder| is_program(&folder));
+        let is_there = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].iter().any(is_program);
         is_there && !paths.is_empty() && paths.iter().all(is_untouched)
     }
 
@@ -324,7 +345,9 @@ impl Simulated<'_> {
     pub(super) fn extent_of_start(&self, name: &str) -> Extent {
         // A file system that is mounted covers what was at its path.
         match text_of(self, &full_name(name)) {
-            Some(text) if !name.ends_with(".mount") => Extent::Service(text),
+            Some(text) if Path::new(name).extension().is_none_or(|suffix| suffix != "mount") => {
+                Extent::Service(text)
+            }
             _ => Extent::Anything,
         }
     }
@@ -353,7 +376,8 @@ mod tests {
     fn archives() -> Archives {
         let file = |text: Option<&str>| (entry(EntryKind::File), text.map(|text| text.as_bytes().to_vec()));
         let site = PackageArchive {
-            wants: ["web".into(), "there".into()].into(),
+            depends: ["web".into(), "there".into()].into(),
+            recommends: ["other".into()].into(),
             entries: [
                 ("/etc/site/site.conf".into(), file(Some("a = 1\n"))),
                 ("/etc/kept".into(), file(Some("theirs\n"))),
@@ -367,7 +391,7 @@ mod tests {
             ..PackageArchive::default()
         };
         let lib = PackageArchive { provides: ["web".into()].into(), ..PackageArchive::default() };
-        let other = PackageArchive { wants: ["missing".into()].into(), ..PackageArchive::default() };
+        let other = PackageArchive { depends: ["missing".into()].into(), ..PackageArchive::default() };
         let coming = [("site", Some(site)), ("lib", Some(lib)), ("other", Some(other)), ("missing", None)];
         Archives(coming.map(|(name, archive)| (name.to_owned(), ("1".to_owned(), archive))).into())
     }
@@ -394,6 +418,7 @@ mod tests {
         assert_eq!(content("/etc/kept"), Known::Yes(Some(b"ours\n".to_vec())), "a changed conffile stays");
         assert!(matches!(content("/usr/sbin/site"), Known::Unknown(_)));
         assert!(matches!(simulated.entry(Path::new("/usr/sbin/site")), Ok(Known::Yes(Some(_)))));
+        assert!(matches!(content("/var/log/dpkg.log"), Known::Unknown(_)));
         assert_eq!(content("/etc/site/other.conf"), Known::Yes(None));
         let why = Why("installing site brings it".into());
         assert_eq!(content("/etc/site/made.conf"), Known::Unknown(why.clone()));

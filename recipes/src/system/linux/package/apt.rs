@@ -51,9 +51,7 @@ impl Manager for Apt {
         let (text, result) = said(linux, &simulation(linux, arguments.clone()));
         result?;
         // What is to be fetched a simulation does not tell.
-        let words =
-            ["apt-get", "--print-uris", "--yes", "--quiet=2", "-o=Debug::NoLocking=1"].map(str::to_owned);
-        let (uris, result) = said(linux, &command(linux, words.into_iter().chain(arguments)));
+        let (uris, result) = said(linux, &asking(linux, ["--print-uris", "--yes"], arguments));
         let downloads = result.is_ok().then(|| parse_uris(&uris));
         let change = |Step { mut change, .. }: Step| {
             let coming = downloads.as_ref().filter(|_| change.version.is_some());
@@ -222,18 +220,17 @@ fn install_arguments(known: &Packages, packages: &[&PackageRequest], recommends:
     arguments
 }
 
-/// A program that says what would be done, with the package lists at hand and whoever has the locks. It keeps nothing of them
-/// in `/var/cache/apt` (apt.conf(5), `Dir::Cache`): a plan writes nothing.
+/// A program that says what would be done.
 fn simulation(linux: &Linux, arguments: impl IntoIterator<Item = String>) -> Command {
-    let words = [
-        "apt-get",
-        "--simulate",
-        "--quiet",
-        "-o=Debug::NoLocking=1",
-        "-o=Dir::Cache::pkgcache=",
-        "-o=Dir::Cache::srcpkgcache=",
-    ];
-    command(linux, words.map(str::to_owned).into_iter().chain(arguments))
+    asking(linux, ["--simulate", "--quiet"], arguments)
+}
+
+/// A program that only tells, with the package lists at hand and whoever has the locks. It keeps nothing of them in
+/// `/var/cache/apt` (apt.conf(5), `Dir::Cache`): a plan writes nothing.
+fn asking(linux: &Linux, how: [&str; 2], arguments: impl IntoIterator<Item = String>) -> Command {
+    let options = ["-o=Debug::NoLocking=1", "-o=Dir::Cache::pkgcache=", "-o=Dir::Cache::srcpkgcache="];
+    let words = ["apt-get"].into_iter().chain(how).chain(options).map(str::to_owned);
+    command(linux, words.chain(arguments))
 }
 
 /// Without this apt-get refuses to change what is held. A recipe that says which version it wants, or that it

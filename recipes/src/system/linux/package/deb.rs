@@ -58,7 +58,7 @@ pub(super) fn read(file: impl Read) -> io::Result<PackageArchive> {
 
 type Tar<'a> = tar::Archive<Box<dyn Read + 'a>>;
 
-fn tar_in<'a>(member: &'a mut dyn Read) -> io::Result<Tar<'a>> {
+fn tar_in(member: &mut dyn Read) -> io::Result<Tar<'_>> {
     let mut magic = Vec::new();
     member.take(6).read_to_end(&mut magic)?;
     let whole = BufReader::new(Cursor::new(magic.clone()).chain(member));
@@ -79,7 +79,8 @@ fn control(mut tar: Tar<'_>, archive: &mut PackageArchive) -> io::Result<()> {
             "control" => relations(&text, archive),
             // A line may begin with `remove-on-upgrade`.
             "conffiles" => {
-                archive.conffiles.extend(text.lines().filter(|line| line.starts_with('/')).map(PathBuf::from))
+                let paths = text.lines().filter(|line| line.starts_with('/'));
+                archive.conffiles.extend(paths.map(PathBuf::from));
             }
             _ => archive.scripts += &text,
         }
@@ -97,7 +98,8 @@ fn relations(control: &str, archive: &mut PackageArchive) {
     let unfolded = control.replace("\n ", " ");
     for (field, value) in unfolded.lines().filter_map(|line| line.split_once(':')) {
         match field {
-            "Depends" | "Pre-Depends" | "Recommends" => archive.wants.extend(names(value)),
+            "Depends" | "Pre-Depends" => archive.depends.extend(names(value)),
+            "Recommends" => archive.recommends.extend(names(value)),
             "Provides" => archive.provides.extend(names(value)),
             _ => {}
         }
@@ -168,7 +170,7 @@ mod tests {
     }
 
     fn package() -> Vec<u8> {
-        let control = "Package: site\nDepends: libc6 (>= 2.36), adduser:any |\n passwd\nProvides: web (= 1)\nDescription: a\n Depends: b\n";
+        let control = "Package: site\nDepends: libc6 (>= 2.36), adduser:any |\n passwd\nRecommends: logrotate\nProvides: web (= 1)\nDescription: a\n Depends: b\n";
         let file = EntryType::Regular;
         ar(&[
             ("debian-binary", b"2.0\n".to_vec()),
@@ -198,7 +200,8 @@ mod tests {
     #[test]
     fn a_package_says_what_it_wants_has_and_runs() {
         let archive = read(&package()[..]).expect("a package");
-        assert_eq!(archive.wants.into_iter().collect::<Vec<_>>(), ["adduser", "libc6", "passwd"]);
+        assert_eq!(archive.depends.into_iter().collect::<Vec<_>>(), ["adduser", "libc6", "passwd"]);
+        assert_eq!(archive.recommends.into_iter().collect::<Vec<_>>(), ["logrotate"]);
         assert_eq!(archive.provides.into_iter().collect::<Vec<_>>(), ["web"]);
         assert_eq!(archive.scripts, "adduser site\n");
         assert_eq!(archive.conffiles.into_iter().collect::<Vec<_>>(), [Path::new("/etc/site.conf")]);
