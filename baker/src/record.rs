@@ -2,15 +2,14 @@
 //! recipes that it was made of, and is for its owner only.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use recipes::drift::{RECORD, Record};
 
 use crate::bake::tar_of;
 use crate::failure::{Failure, failed};
+use crate::file::write_bytes_whole;
 use crate::manifest::{MANIFEST, Manifest};
 use crate::platform::{Ec2, Local, Platform};
 
@@ -32,13 +31,7 @@ pub fn pack(record: &Record, mut bundle: BTreeMap<String, Vec<u8>>) -> Result<Ve
 /// # Errors
 /// When it cannot be written.
 pub(crate) fn write(manifest: &Path, bytes: &[u8]) -> io::Result<()> {
-    let path = beside(manifest);
-    let partial = path.with_extension("tar.part");
-    let _ = fs::remove_file(&partial);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&partial, &path)
+    write_bytes_whole(&beside(manifest), bytes, 0o600)
 }
 
 /// Where the record of an image is that was baked: on the platform that is named, or on the only one.
@@ -73,6 +66,7 @@ fn beside(manifest: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -83,7 +77,6 @@ mod tests {
         let output = folder.path();
         let message = |platform| find(output, "web", platform).expect_err("none or two").message;
         assert!(message(None).contains("web/record.tar` nor"), "{}", message(None));
-        fs::create_dir(output.join("web")).expect("made");
         write(&output.join("web/manifest.json"), b"x").expect("written");
         let mode = fs::metadata(output.join("web/record.tar")).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
