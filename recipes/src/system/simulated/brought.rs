@@ -107,7 +107,7 @@ impl Extent {
                 }
                 Claim::User(name) | Claim::Group(name) => drop(decided.accounts.insert(name)),
                 Claim::Unit(name) => {
-                    let text = simulated.text_of_packaged(&name);
+                    let text = simulated.text_of_unit(&name);
                     decided.units.insert(name, text);
                 }
                 // These make nothing that is not there, or files that are claimed as well, or what nobody asks for.
@@ -333,18 +333,19 @@ impl Simulated<'_> {
         is_there && !paths.is_empty() && paths.iter().all(is_untouched)
     }
 
-    /// What is in the file of a unit, whatever the administrator may have put over it.
-    fn text_of_packaged(&self, name: &str) -> Option<String> {
-        match self.content(&Path::new("/usr/lib/systemd/system").join(name)) {
+    /// What is in the file of a unit; of a package's, if it is not known whether there is another in its place.
+    fn text_of_unit(&self, name: &str) -> Option<String> {
+        let packaged = || match self.content(&Path::new("/usr/lib/systemd/system").join(name)) {
             Ok(Known::Yes(Some(bytes))) => Some(String::from_utf8_lossy(&bytes).into_owned()),
-            _ => text_of(self, name),
-        }
+            _ => None,
+        };
+        text_of(self, name).or_else(packaged)
     }
 
     /// What starting a unit may make.
     pub(super) fn extent_of_start(&self, name: &str) -> Extent {
         // A file system that is mounted covers what was at its path.
-        match text_of(self, &full_name(name)) {
+        match self.text_of_unit(&full_name(name)) {
             Some(text) if Path::new(name).extension().is_none_or(|suffix| suffix != "mount") => {
                 Extent::Service(text)
             }
@@ -432,6 +433,24 @@ mod tests {
         };
         assert_eq!(enablement("site.service"), Enablement::Enabled);
         assert_eq!(enablement("extra.service"), Enablement::Disabled);
+    }
+
+    #[test]
+    fn a_service_whose_unit_may_have_another_in_its_place_makes_no_more_than_a_service() {
+        let host = host();
+        let mut archives = archives();
+        if let Some((_, Some(site))) = archives.0.get_mut("site") {
+            site.scripts += "test -d /run/systemd/system && systemctl disable site.service\n";
+        }
+        let mut simulated = Simulated::over(&host, Guards::Skip).with_archives(archives);
+        install(&mut simulated, "site");
+        assert!(matches!(
+            simulated.entry(Path::new("/etc/systemd/system/site.service")),
+            Ok(Known::Unknown(_))
+        ));
+        simulated.foresee(&Op::Unit { name: "site.service".into(), action: UnitAction::Start }, None);
+        assert!(matches!(simulated.entry(Path::new("/etc/other")), Ok(Known::Yes(None))));
+        assert!(matches!(simulated.entry(Path::new("/var/lib/other")), Ok(Known::Unknown(_))));
     }
 
     #[test]
