@@ -306,10 +306,10 @@ pub struct PackageChange {
 /// What a package brings, as its archive has it.
 #[derive(Debug, Clone, Default)]
 pub struct PackageArchive {
-    /// The names of packages that it depends on.
-    pub depends: BTreeSet<String>,
-    /// The names of packages that it recommends.
-    pub recommends: BTreeSet<String>,
+    /// What it depends on: the names of packages of each of which one is enough, the first one first.
+    pub depends: Vec<Vec<String>>,
+    /// What it recommends, alike.
+    pub recommends: Vec<Vec<String>>,
     /// The names besides its own under which others depend on it.
     pub provides: BTreeSet<String>,
     /// What it puts at each path, with its content where that is something to be read.

@@ -180,25 +180,42 @@ impl Archives {
     fn with<'a>(
         &'a self,
         packages: &'a [PackageRequest],
+        is_there: &dyn Fn(&str) -> bool,
     ) -> Option<BTreeMap<&'a str, (&'a str, &'a PackageArchive)>> {
         let recommends = packages.iter().any(|package| package.recommends);
         let mut found = BTreeMap::new();
         let mut wanted: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
         while let Some(name) = wanted.pop() {
-            let is_it = |(other, (_, archive)): &(&String, &(String, Option<PackageArchive>))| {
-                *other == name || archive.as_ref().is_some_and(|archive| archive.provides.contains(name))
-            };
-            for (name, (version, archive)) in self.0.iter().filter(is_it) {
+            for (name, (version, archive)) in self.named(name) {
                 let archive = archive.as_ref()?;
-                if found.insert(name.as_str(), (version.as_str(), archive)).is_none() {
-                    wanted.extend(archive.depends.iter().map(String::as_str));
-                    if recommends {
-                        wanted.extend(archive.recommends.iter().map(String::as_str));
+                if found.insert(name, (version.as_str(), archive)).is_some() {
+                    continue;
+                }
+                let more = archive.recommends.iter().filter(|_| recommends);
+                for either in archive.depends.iter().chain(more) {
+                    // The solver takes the first of them, unless another is there.
+                    if !either.iter().any(|name| is_there(name)) {
+                        wanted.extend(
+                            either.iter().find(|name| self.named(name).next().is_some()).map(String::as_str),
+                        );
                     }
                 }
             }
         }
         packages.iter().all(|package| found.contains_key(package.name.as_str())).then_some(found)
+    }
+
+    /// The packages of a name, and those that stand for it.
+    fn named<'a>(
+        &'a self,
+        name: &str,
+    ) -> impl Iterator<Item = (&'a str, &'a (String, Option<PackageArchive>))> {
+        self.0
+            .iter()
+            .filter(move |(other, (_, archive))| {
+                *other == name || archive.as_ref().is_some_and(|archive| archive.provides.contains(name))
+            })
+            .map(|(name, package)| (name.as_str(), package))
     }
 }
 
@@ -228,7 +245,8 @@ impl Simulated<'_> {
     /// Lays over what packages have in them, if that is known, and says what else they may make.
     pub(super) fn bring(&mut self, packages: &[PackageRequest]) -> Extent {
         let archives = mem::take(&mut self.archives);
-        let Some(coming) = archives.with(packages) else {
+        let is_there = |name: &str| matches!(self.package(name), Ok(Known::Yes(Some(_))));
+        let Some(coming) = archives.with(packages, &is_there) else {
             self.archives = archives;
             return Extent::Anything;
         };
@@ -377,8 +395,8 @@ mod tests {
     fn archives() -> Archives {
         let file = |text: Option<&str>| (entry(EntryKind::File), text.map(|text| text.as_bytes().to_vec()));
         let site = PackageArchive {
-            depends: ["web".into(), "there".into()].into(),
-            recommends: ["other".into()].into(),
+            depends: vec![vec!["there".into()], vec!["absent".into(), "web".into(), "other".into()]],
+            recommends: vec![vec!["other".into()]],
             entries: [
                 ("/etc/site/site.conf".into(), file(Some("a = 1\n"))),
                 ("/etc/kept".into(), file(Some("theirs\n"))),
@@ -392,7 +410,7 @@ mod tests {
             ..PackageArchive::default()
         };
         let lib = PackageArchive { provides: ["web".into()].into(), ..PackageArchive::default() };
-        let other = PackageArchive { depends: ["missing".into()].into(), ..PackageArchive::default() };
+        let other = PackageArchive { depends: vec![vec!["missing".into()]], ..PackageArchive::default() };
         let coming = [("site", Some(site)), ("lib", Some(lib)), ("other", Some(other)), ("missing", None)];
         Archives(coming.map(|(name, archive)| (name.to_owned(), ("1".to_owned(), archive))).into())
     }

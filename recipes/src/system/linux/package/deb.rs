@@ -1,6 +1,5 @@
 //! A package of Debian, read from its file (deb(5)): what it asks for, what it brings, and what its scripts say.
 
-use std::collections::BTreeSet;
 use std::io::{self, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
@@ -90,17 +89,18 @@ fn control(mut tar: Tar<'_>, archive: &mut PackageArchive) -> io::Result<()> {
 
 /// The names of other packages in a control file, without versions and architectures (deb-control(5)).
 fn relations(control: &str, archive: &mut PackageArchive) {
-    let names = |value: &str| -> BTreeSet<String> {
-        let words = value.split([',', '|']).filter_map(|one| one.split_whitespace().next());
+    let names = |value: &str| -> Vec<String> {
+        let words = value.split('|').filter_map(|one| one.split_whitespace().next());
         words.map(|name| name.split(':').next().unwrap_or(name).to_owned()).collect()
     };
+    let each = |value: &str| value.split(',').map(names).collect::<Vec<_>>();
     // What a field says may go on in lines that begin with a space.
     let unfolded = control.replace("\n ", " ");
     for (field, value) in unfolded.lines().filter_map(|line| line.split_once(':')) {
         match field {
-            "Depends" | "Pre-Depends" => archive.depends.extend(names(value)),
-            "Recommends" => archive.recommends.extend(names(value)),
-            "Provides" => archive.provides.extend(names(value)),
+            "Depends" | "Pre-Depends" => archive.depends.extend(each(value)),
+            "Recommends" => archive.recommends.extend(each(value)),
+            "Provides" => archive.provides.extend(each(value).concat()),
             _ => {}
         }
     }
@@ -200,8 +200,8 @@ mod tests {
     #[test]
     fn a_package_says_what_it_wants_has_and_runs() {
         let archive = read(&package()[..]).expect("a package");
-        assert_eq!(archive.depends.into_iter().collect::<Vec<_>>(), ["adduser", "libc6", "passwd"]);
-        assert_eq!(archive.recommends.into_iter().collect::<Vec<_>>(), ["logrotate"]);
+        assert_eq!(archive.depends, [vec!["libc6"], vec!["adduser", "passwd"]]);
+        assert_eq!(archive.recommends, [["logrotate"]]);
         assert_eq!(archive.provides.into_iter().collect::<Vec<_>>(), ["web"]);
         assert_eq!(archive.scripts, "adduser site\n");
         assert_eq!(archive.conffiles.into_iter().collect::<Vec<_>>(), [Path::new("/etc/site.conf")]);
