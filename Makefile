@@ -23,6 +23,9 @@ ARM_PACKAGES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 # What runs a virtual machine of Vagrant without KVM.
 VAGRANT_PACKAGES := vagrant vagrant-libvirt libvirt-daemon libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients dnsmasq-base qemu-system-x86 qemu-utils
 
+# What runs a virtual machine from an image that is baked.
+MACHINE_PACKAGES := qemu-system-x86
+
 # Installs the Debian packages that are not there.
 define install
 missing=""
@@ -117,15 +120,21 @@ test-vagrant: setup build ## Plan and apply on a virtual machine of Vagrant, emu
 	@$(call install,$(VAGRANT_PACKAGES))
 	CARGO_TARGET_$(GNU)_RUNNER="$(or $(SUDO),env)" cargo nextest run --package testbed --profile vagrant
 
+.PHONY: test-machine
+test-machine: setup build ## Have scanners judge the hardened image on a virtual machine, emulated; needs root
+	@$(call install,$(MACHINE_PACKAGES))
+	CARGO_TARGET_$(GNU)_RUNNER="$(or $(SUDO),env)" cargo nextest run --package testbed --profile machine
+
 .PHONY: bench
 bench: setup build ## Measure a run in which nothing is to be changed, against Ansible
 	@.venv/bin/pip install --quiet --disable-pip-version-check 'ansible-core<2.20'
 	cargo run --release --package testbed --bin bench
 
 .PHONY: judge
-judge: setup build ## Bake an image and have scanners of others judge it (IMAGE=hardened)
-	@cargo build --package testbed --bin judge
-	CARGO_TARGET_$(GNU)_RUNNER="$(or $(SUDO),env)" cargo run --quiet --package testbed --bin judge -- $(or $(IMAGE),hardened)
+judge: setup build ## Bake an image and have scanners of others judge it, in a container or on a virtual machine (IMAGE=hardened VM=1)
+	@$(if $(VM),$(call install,$(MACHINE_PACKAGES)))
+	cargo build --package testbed --bin judge
+	CARGO_TARGET_$(GNU)_RUNNER="$(or $(SUDO),env)" cargo run --quiet --package testbed --bin judge -- $(or $(IMAGE),hardened) $(if $(VM),--vm)
 
 .PHONY: lint
 lint: ## Formatting, clippy, and the rules for dependencies

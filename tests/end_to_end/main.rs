@@ -32,6 +32,7 @@ mod invariants;
 mod kinds;
 mod language;
 mod library;
+mod machine;
 mod on_host;
 mod reboot;
 mod seal;

@@ -97,7 +97,7 @@ impl Tree {
 }
 
 /// Makes a disk with a tree on it.
-pub(super) fn make(tree: &Path, disk: &Path) -> io::Result<()> {
+pub(crate) fn make(tree: &Path, disk: &Path) -> io::Result<()> {
     let partial = disk.with_extension("partial");
     let _ = fs::remove_file(&partial);
     done(Command::new("truncate").args(["--size", SIZE]).arg(&partial))?;

@@ -34,6 +34,6 @@ mod source;
 pub use call::{Call, Outcome};
 pub use cloud::{Cloud, Left, Options, Times};
 pub use disks::Tree;
-pub(crate) use disks::{leave_mounts, mount_disk};
+pub(crate) use disks::{leave_mounts, make as make_disk, mount_disk};
 pub use fault::{Condition, Effect, Hook, On};
 pub use source::debian;

@@ -1,8 +1,10 @@
-//! An image, judged by scanners that we did not write, on a host that is booted from it.
+//! An image, judged by scanners that we did not write, on a host that is booted from it: in a container, or on a virtual
+//! machine.
 //!
 //! Lynis, `OpenSCAP` with the SCAP Security Guide and systemd-analyze run on the host (`tests/judge/inside.sh`), from a
 //! folder that is not a part of the image; ssh-audit asks it from outside, and gitleaks reads its tree before it is booted.
 
+mod machine;
 mod tools;
 mod verdict;
 
@@ -13,6 +15,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value as Json;
 
+use machine::Machine;
 pub use tools::Tools;
 pub use verdict::{Ssh, Verdict};
 
@@ -31,7 +34,7 @@ pub const CIS: [&str; 2] = ["cis_level1_server", "cis_level2_server"];
 /// Those that are told besides.
 pub const ANSSI: [&str; 2] = ["anssi_bp28_minimal", "anssi_bp28_high"];
 
-/// Has all scanners look at an image; `OpenSCAP` with these profiles of the SCAP Security Guide.
+/// Has all scanners look at an image in a container; `OpenSCAP` with these profiles of the SCAP Security Guide.
 ///
 /// # Errors
 /// When the image does not boot, or a scanner does not run.
@@ -48,6 +51,31 @@ pub fn judge(image: &Path, tools: &Tools, profiles: &[&str]) -> io::Result<Verdi
     let script = format!("{THERE}/inside.sh");
     let findings = host.output(&[&["sh", &script], profiles].concat())?;
     Verdict::new(&findings, ssh, leaks).map_err(io::Error::other)
+}
+
+/// The same on a virtual machine, for the profiles of [`CIS`]. Everything takes longer there, so rules are asked for once: those of
+/// level 1 are all in level 2, with the same values.
+///
+/// # Errors
+/// When the image does not boot, or a scanner does not run.
+pub fn judge_on_machine(image: &Path, tools: &Tools) -> io::Result<Verdict> {
+    let [level_1, level_2] = CIS;
+    let disk = Disk::of_image(image)?;
+    let leaks = leaks(&disk, tools)?;
+    let settings = disk.read("/etc/ssh/sshd_config")?;
+    let port = settings.lines().find_map(|line| line.strip_prefix("Port ")?.parse().ok()).unwrap_or(22);
+    let world = World::new()?;
+    let mut machine = Machine::boot(&disk, tools, &world, port)?;
+    machine.until("up")?;
+    let ssh = ask(&world, machine::ADDRESS, &port.to_string(), tools)?;
+    machine.say(level_2)?;
+    let findings = machine.until("end")?;
+    let mut verdict = Verdict::new(&findings, ssh, leaks).map_err(io::Error::other)?;
+    let rules = tools.rules(level_1)?;
+    let mut results = verdict.profiles.get(level_2).cloned().unwrap_or_default();
+    results.retain(|rule, _| rules.contains(rule));
+    verdict.profiles.insert(level_1.into(), results);
+    Ok(verdict)
 }
 
 /// What a scanner for secrets finds in a tree, but for what is in packages, and public.
@@ -106,11 +134,15 @@ pub fn ssh_audit(world: &World, host: &Host, tools: &Tools) -> io::Result<Ssh> {
     // It starts when its keys are there, which a new host makes.
     let up = "until ss -Htln | grep -q \":$0 \"; do sleep 0.2; done";
     host.output(&["timeout", "180", "bash", "-c", up, &port])?;
+    ask(world, &World::address(NUMBER), &port, tools)
+}
+
+fn ask(world: &World, address: &str, port: &str, tools: &Tools) -> io::Result<Ssh> {
     let ask = |arguments: &[&str]| {
         let mut command = Command::new(tools.ssh_audit());
         // Its test of denial of service competes with the limits of the server and of the firewall.
-        command.args(["--json", "--skip-rate-test", "--port", &port]).args(arguments);
-        command.arg(World::address(NUMBER)).stdin(Stdio::null());
+        command.args(["--json", "--skip-rate-test", "--timeout=60", "--port", port]).args(arguments);
+        command.arg(address).stdin(Stdio::null());
         world.within(|| command.output())
     };
     let parse = |bytes: &[u8]| -> io::Result<Json> {

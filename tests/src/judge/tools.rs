@@ -1,5 +1,6 @@
 //! The scanners, from where Debian and Python have them, in a folder of their own.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -42,12 +43,13 @@ impl Tools {
         }
         // What is ours may be newer than they are.
         let ours = project().join("tests/judge");
-        for name in ["inside.sh", "debian-12-kernel.sysctl"] {
+        for name in ["inside.sh", "container.sh", "machine.sh", "debian-12-kernel.sysctl"] {
             fs::copy(ours.join(name), folder.join(name))?;
         }
-        let profile = fs::read_to_string(folder.join("etc/lynis/default.prf"))?
-            + &fs::read_to_string(ours.join("lynis.prf"))?;
-        fs::write(folder.join("lynis/judge.prf"), profile)?;
+        let profile = fs::read_to_string(folder.join("etc/lynis/default.prf"))?;
+        fs::write(folder.join("lynis/default.prf"), &profile)?;
+        let profile = profile + &fs::read_to_string(ours.join("container.prf"))?;
+        fs::write(folder.join("lynis/container.prf"), profile)?;
         let ssh_audit = binaries::python()?.with_file_name("ssh-audit");
         if !ssh_audit.exists() {
             let requirements = ours.join("requirements.txt");
@@ -60,6 +62,19 @@ impl Tools {
     /// Where they are.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The rules of a profile of the SCAP Security Guide.
+    pub(super) fn rules(&self, profile: &str) -> io::Result<BTreeSet<String>> {
+        let guide = self.folder.join("usr/share/xml/scap/ssg/content/ssg-debian12-ds.xml");
+        let text = fs::read_to_string(guide)?;
+        let begin = format!("Profile id=\"xccdf_org.ssgproject.content_profile_{profile}\">");
+        let profile = text.split_once(&begin).and_then(|(_, rest)| rest.split_once("Profile>"));
+        let (profile, _) =
+            profile.ok_or_else(|| io::Error::other("the SCAP Security Guide has no such profile"))?;
+        let selected = profile.lines().filter(|line| line.contains(" selected=\"true\""));
+        let names = selected.filter_map(|line| line.split_once("content_rule_")?.1.split_once('"'));
+        Ok(names.map(|(name, _)| name.to_owned()).collect())
     }
 
     /// ssh-audit.
