@@ -150,8 +150,8 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use crate::plan::{Guards, plan_with_transaction};
-    use crate::system::Facts;
     use crate::system::fake::Fake;
+    use crate::system::{Facts, PackageArchive};
     use crate::testing::Example;
 
     fn planned(resources: &str, fake: &Fake) -> String {
@@ -197,6 +197,37 @@ mod tests {
         Of these 1 observed, 1 derived, 1 assumed.
         ");
         assert_eq!(fake.times_asked(), 1);
+    }
+
+    #[test]
+    fn packages_that_come_in_one_transaction_are_all_installed_though_one_would_bring_another() {
+        let mut fake = Fake::debian();
+        fake.solve_to(&[("a", Some("1")), ("b", Some("2"))]);
+        let brings_b = PackageArchive { depends: vec![vec!["b".into()]], ..PackageArchive::default() };
+        fake.has_archive("a", brings_b);
+        fake.has_archive("b", PackageArchive::default());
+        let two = "- package: { name: a }\n- package: { name: b }";
+        insta::assert_snapshot!(planned(two, &fake), @"
+        example: package a
+          + install a 1
+        example: package b
+          + install b 2 (all packages of this plan 1.2 MB to download)
+        Plan: 2 to change, 0 unchanged.
+        ");
+        let apart = "- package: { name: a }\n- file: { path: /etc/f, content: x }\n- package: { name: b }";
+        insta::assert_snapshot!(planned(apart, &fake), @r"
+        example: package a
+          + install a 1 (with 1 more: b 2; 1.2 MB to download)
+        example: file /etc/f (derived)
+          + create /etc/f (root:root 0644, 1 bytes)
+              --- /dev/null
+              +++ /etc/f
+              @@ -0,0 +1 @@
+              +x
+              \ No newline at end of file
+        Plan: 2 to change, 1 unchanged.
+        Of these 1 observed, 2 derived, 0 assumed.
+        ");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::change::{Change, ChangeKind, Fingerprint};
 use crate::installations::Installations;
 use crate::op::{Op, UnitAction};
 use crate::resolve::{Resolved, Step};
-use crate::resource::SECRET_FILES;
+use crate::resource::{Claim, SECRET_FILES};
 use crate::run::RunError;
 use crate::system::simulated::Simulated;
 use crate::system::{Facts, PlanError};
@@ -137,20 +137,29 @@ fn planned(
         pending.iter().map(|handler| (handler.as_str(), Vec::new())).collect();
     let mut installations = Installations::default();
     for recipe in &resolved.recipes {
-        for step in &recipe.resources {
-            let Foreseen { ops, changes, basis } = foresee(step, &mut simulated, secrets)?;
-            installations.note(plan.items.len(), &ops);
-            if !changes.is_empty() {
-                for handler in &step.notify {
-                    notified.entry(handler).or_default().push(plan.items.len());
+        let mut steps = recipe.resources.as_slice();
+        while !steps.is_empty() {
+            let batch = next_batch(steps, &mut simulated, secrets)?;
+            let (done, rest) = steps.split_at(batch.len());
+            for (step, foreseen) in done.iter().zip(batch) {
+                foreseen.happen(step, &mut simulated);
+                let Foreseen { ops, changes, basis } = foreseen;
+                installations.note(plan.items.len(), &ops.unwrap_or_default());
+                if !changes.is_empty() {
+                    for handler in &step.notify {
+                        notified.entry(handler).or_default().push(plan.items.len());
+                    }
                 }
+                let notified_by = Vec::new();
+                plan.items.push(PlanItem { resource: step.id.clone(), changes, basis, notified_by });
             }
-            let notified_by = Vec::new();
-            plan.items.push(PlanItem { resource: step.id.clone(), changes, basis, notified_by });
+            steps = rest;
         }
         for (id, step) in &recipe.handlers {
             let Some(by) = notified.get(id.as_str()) else { continue };
-            let Foreseen { changes, .. } = foresee(step, &mut simulated, secrets)?;
+            let foreseen = foresee(step, &mut simulated, secrets)?;
+            foreseen.happen(step, &mut simulated);
+            let changes = foreseen.changes;
             if changes.is_empty() {
                 continue;
             }
@@ -170,11 +179,37 @@ fn planned(
 
 /// What would be done for a resource.
 struct Foreseen {
-    /// As operations, as far as they are known.
-    ops: Vec<Op>,
+    /// As operations; none if it is not known which.
+    ops: Option<Vec<Op>>,
     /// As it is shown.
     changes: Vec<Change>,
     basis: Basis,
+}
+
+impl Foreseen {
+    /// Takes it as done.
+    fn happen(&self, step: &Step, simulated: &mut Simulated<'_>) {
+        match &self.ops {
+            Some(ops) => ops.iter().for_each(|op| simulated.foresee(op, Some(&*step.resource))),
+            None => simulated.foresee_unknown(&format!("`{}`", step.id), &*step.resource),
+        }
+    }
+}
+
+/// What would be done for the next resource, and for those behind it that a run makes true together with it.
+fn next_batch(
+    steps: &[Step],
+    simulated: &mut Simulated<'_>,
+    secrets: Option<&Fingerprint<'_>>,
+) -> Result<Vec<Foreseen>, RunError> {
+    let Some((first, rest)) = steps.split_first() else { return Ok(Vec::new()) };
+    let mut batch = vec![foresee(first, simulated, secrets)?];
+    if batch[0].ops.as_deref().is_some_and(begins_transaction) {
+        for step in rest.iter().take_while(|step| goes_on_with_transaction(step)) {
+            batch.push(foresee(step, simulated, secrets)?);
+        }
+    }
+    Ok(batch)
 }
 
 fn foresee(
@@ -196,29 +231,35 @@ fn foresee(
                 None if runs => Basis::Assumed,
                 None => Basis::Observed,
             };
-            ops.iter().for_each(|op| simulated.foresee(op, Some(&*step.resource)));
             let changes = ops.iter().map(shown).collect();
-            return Ok(Foreseen { ops, changes, basis });
+            return Ok(Foreseen { ops: Some(ops), changes, basis });
         }
         Err(PlanError::Unknown(why)) => why,
         Err(error) => return Err(RunError::planning(step, error)),
     };
-    let basis = Basis::Assumed;
     // What would be done if what is absent stayed absent is the best that can be shown.
     let certain = simulated.pretend_certain();
     let planned = step.resource.plan(simulated);
     simulated.restore(certain);
-    match planned {
+    let (ops, changes) = match planned {
         Ok(ops) if !ops.is_empty() => {
-            ops.iter().for_each(|op| simulated.foresee(op, Some(&*step.resource)));
             let changes = ops.iter().map(|op| shown(op).unless(&why)).collect();
-            Ok(Foreseen { ops, changes, basis })
+            (Some(ops), changes)
         }
-        _ => {
-            simulated.foresee_unknown(&format!("`{}`", step.id), &*step.resource);
-            Ok(Foreseen { ops: Vec::new(), changes: vec![Change::unknown(&why)], basis })
-        }
-    }
+        _ => (None, vec![Change::unknown(&why)]),
+    };
+    Ok(Foreseen { ops, changes, basis: Basis::Assumed })
+}
+
+/// Whether a run goes on with packages in the same transaction of the package manager.
+pub(crate) fn begins_transaction(ops: &[Op]) -> bool {
+    matches!(ops, [Op::InstallPackages { .. } | Op::RemovePackages { .. }])
+}
+
+/// Whether a resource that is next can be a part of a transaction: anything else than a package, even one that is there
+/// already, ends it.
+pub(crate) fn goes_on_with_transaction(step: &Step) -> bool {
+    matches!(step.resource.claims()[..], [Claim::Package(_)])
 }
 
 impl Plan {

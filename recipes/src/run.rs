@@ -11,9 +11,11 @@ use crate::change::Change;
 use crate::error::Problem;
 use crate::event::{Event, Outcome, Summary};
 use crate::op::{Op, UnitAction};
-use crate::plan::{Guards, is_barrier, is_file, is_foundation, plan_with_pending};
+use crate::plan::{
+    Guards, begins_transaction, goes_on_with_transaction, is_barrier, is_file, is_foundation,
+    plan_with_pending,
+};
 use crate::resolve::{Resolved, ResolvedRecipe, Step};
-use crate::resource::Claim;
 use crate::system::simulated::Simulated;
 use crate::system::{Machine, Mode, PerformError, PlanError};
 
@@ -228,12 +230,8 @@ impl<'a> Run<'a> {
     fn next_batch(&mut self, steps: &[Step]) -> Result<Option<usize>, RunError> {
         let Some(first) = steps.first() else { return Ok(None) };
         let mut batch = vec![(first, self.plan(first)?)];
-        if let [Op::InstallPackages { .. } | Op::RemovePackages { .. }] = batch[0].1[..] {
-            for step in &steps[1..] {
-                // Anything else than a package, even one that is there already, ends the batch.
-                if !matches!(step.resource.claims()[..], [Claim::Package(_)]) {
-                    break;
-                }
+        if begins_transaction(&batch[0].1) {
+            for step in steps[1..].iter().take_while(|step| goes_on_with_transaction(step)) {
                 batch.push((step, self.plan(step)?));
             }
         }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use super::live::{Live, Virtualization};
 use super::simulated::Simulated;
 use super::{
-    Attributes, Entry, Facts, FactsError, Group, Host, Known, Mode, Os, PackageChange, PackageFile,
-    PackageManager, PerformError, Reading, User, Why,
+    Attributes, Entry, Facts, FactsError, Group, Host, Known, Mode, Os, PackageArchive, PackageChange,
+    PackageFile, PackageManager, PerformError, Reading, User, Why,
 };
 use crate::archive::{ItemKind, walk};
 use crate::op::{
@@ -33,6 +33,7 @@ pub struct Fake {
     changed: BTreeSet<PathBuf>,
     /// What the package manager says that an installation comes to, if it can tell.
     transaction: Option<Vec<PackageChange>>,
+    archives: BTreeMap<String, PackageArchive>,
     /// How often it was asked.
     asked: Cell<usize>,
     /// What commands make when they run.
@@ -108,6 +109,7 @@ impl Fake {
             served: BTreeMap::new(),
             changed: BTreeSet::new(),
             transaction: None,
+            archives: BTreeMap::new(),
             asked: Cell::new(0),
             makes: BTreeMap::new(),
             succeeding: BTreeSet::new(),
@@ -193,6 +195,11 @@ impl Fake {
             download: version.map(|_| 600_000),
         };
         self.transaction = Some(packages.iter().map(change).collect());
+    }
+
+    /// Says what a package brings, as if its archive were at hand.
+    pub fn has_archive(&mut self, package: &str, archive: PackageArchive) {
+        self.archives.insert(package.to_owned(), archive);
     }
 
     /// How often the package manager was asked what an installation comes to.
@@ -392,6 +399,14 @@ impl Facts for Fake {
         self.asked.set(self.asked.get() + 1);
         let unknown = || Known::Unknown(Why("the package lists can tell it".into()));
         Ok(self.transaction.clone().map_or_else(unknown, Known::Yes))
+    }
+
+    fn package_archive(
+        &self,
+        package: &PackageChange,
+        _source: Option<&Path>,
+    ) -> Reading<Option<PackageArchive>> {
+        Ok(Known::Yes(self.archives.get(&package.name).cloned()))
     }
 
     fn user(&self, name: &str) -> Reading<Option<User>> {

@@ -76,6 +76,13 @@ pub fn unit_of_path(path: &Path, suffix: &str) -> String {
     format!("{name}.{suffix}")
 }
 
+/// The template of an instance: `app@blue.service` is one of `app@.service`.
+pub(crate) fn template_of(name: &str) -> Option<String> {
+    let (prefix, instance) = name.split_once('@')?;
+    let (_, suffix) = instance.rsplit_once('.')?;
+    Some(format!("{prefix}@.{suffix}"))
+}
+
 /// Looks a unit up.
 pub fn unit(facts: &dyn Facts, name: &str) -> Reading<Unit> {
     let (file, text) = match find(facts, name)? {
@@ -133,12 +140,7 @@ enum Found {
 }
 
 fn find(facts: &dyn Facts, name: &str) -> Reading<Found> {
-    // `app@blue.service` is an instance of `app@.service`.
-    let template = name.split_once('@').and_then(|(prefix, instance)| {
-        let (_, suffix) = instance.rsplit_once('.')?;
-        Some(format!("{prefix}@.{suffix}"))
-    });
-    for candidate in [Some(name.to_owned()), template].into_iter().flatten() {
+    for candidate in [Some(name.to_owned()), template_of(name)].into_iter().flatten() {
         for directory in SEARCH_PATH {
             let path = Path::new(directory).join(&candidate);
             let entry = match facts.entry(&path)? {

@@ -27,7 +27,7 @@ const COMMAND_LINE: &str = "root=/dev/vda rw console=ttyS0 init=/bin/sh -- -c \"
                             mount -r /dev/vdb /run/judge && sh /run/judge/machine.sh begin; exec /sbin/init\"";
 
 /// How long it may be silent. Lynis says nothing before its end, and a processor is emulated.
-const SILENCE: Duration = Duration::from_mins(60);
+const SILENCE: Duration = Duration::from_hours(1);
 
 /// How long QEMU may take to be there.
 const START: Duration = Duration::from_secs(10);

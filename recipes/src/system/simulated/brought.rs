@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::path::{Path, PathBuf};
 
-use super::scripts::{Effects, effects_of, last_of, names, names_path, paths_in};
+use super::scripts::{Effects, Programs, effects_of, last_of, names, names_path, paths_in};
 use super::{Held, Node, Simulated};
-use crate::op::{Command, Content, Input, PackageRequest, UnitAction};
+use crate::op::{Command, Content, Input, Op, PackageRequest, UnitAction};
 use crate::resource::{Claim, Resource};
-use crate::system::units::{full_name, text_of};
+use crate::system::units::{full_name, template_of, text_of};
 use crate::system::{Entry, EntryKind, Facts, Known, PackageArchive, Why};
 
 /// What may exist although it is absent now.
@@ -22,8 +22,11 @@ pub(super) enum Extent {
     Anything,
     /// What these scripts of packages name. All that the packages have in them is known.
     Scripts(String),
-    /// What a service writes while it runs, and what its unit names.
-    Service(String),
+    /// What a service writes while it runs, and what its unit names, which is so called and has this in its file.
+    Service {
+        name: String,
+        text: String,
+    },
     /// What a resource decides.
     Decided(Decided),
 }
@@ -50,7 +53,21 @@ pub(super) enum Subject<'a> {
 }
 
 /// What is configured and installed, and what units there are: no service puts anything there, unless its unit says so (hier(7)).
-const STATIC: &[&str] = &["/bin", "/boot", "/etc", "/lib", "/lib64", "/run/systemd", "/sbin", "/usr"];
+const STATIC: &[&str] = &[
+    "/bin",
+    "/boot",
+    "/etc",
+    "/lib",
+    "/lib64",
+    "/run/modprobe.d",
+    "/run/modules-load.d",
+    "/run/sysctl.d",
+    "/run/systemd",
+    "/run/sysusers.d",
+    "/run/tmpfiles.d",
+    "/sbin",
+    "/usr",
+];
 
 /// Where the files of packages have a second name, since `/lib` is a link to `/usr/lib` (hier(7)).
 const MERGED: &[&str] = &["/bin", "/lib", "/lib64", "/sbin"];
@@ -66,9 +83,10 @@ impl Extent {
                 // The solver has told of all packages, and services are kept from starting while packages come.
                 Subject::Package | Subject::Unit(_) => false,
             },
-            Self::Service(unit) => match subject {
-                Subject::Path(path) | Subject::Names(path) => !is_static(path) || names_path(unit, path),
-                Subject::Account(name) | Subject::Unit(name) => names(unit, name),
+            Self::Service { name: unit, text } => match subject {
+                Subject::Path(path) | Subject::Names(path) => !is_static(path) || names_path(text, path),
+                Subject::Account(name) => names(text, name),
+                Subject::Unit(name) => may_start(unit, text, name),
                 Subject::Package => false,
             },
             Self::Decided(decided) => decided.has(subject),
@@ -147,11 +165,34 @@ impl Decided {
             Subject::Package => false,
             // One may start others.
             Subject::Unit(name) => {
-                let starts = |text: &Option<String>| text.as_ref().is_none_or(|text| names(text, name));
-                self.units.contains_key(*name) || self.units.values().any(starts)
+                let starts = |(unit, text): (&String, &Option<String>)| {
+                    text.as_ref().is_none_or(|text| may_start(unit, text, name))
+                };
+                self.units.contains_key(*name) || self.units.iter().any(starts)
             }
         }
     }
+}
+
+/// What says in a unit's file which others are started with it (systemd.unit(5), systemd.timer(5)), or runs a program that might do so.
+const STARTS: &[&str] = &[
+    "BindsTo",
+    "Exec",
+    "OnFailure",
+    "OnSuccess",
+    "Requires",
+    "Service",
+    "Sockets",
+    "Unit",
+    "Upholds",
+    "Wants",
+];
+
+/// Whether starting a unit may start another: its file says so, or it is there for one that is called alike, as a timer is.
+fn may_start(unit: &str, text: &str, name: &str) -> bool {
+    let stem = |name: &str| name.rsplit_once('.').map(|(stem, _)| stem.to_owned());
+    let starts = |line: &&str| STARTS.iter().any(|start| line.starts_with(start));
+    stem(unit) == stem(name) || text.lines().filter(starts).any(|line| names(line, name))
 }
 
 /// Whether dpkg and apt themselves write there.
@@ -168,7 +209,14 @@ fn is_of_dpkg(path: &Path) -> bool {
 }
 
 fn is_static(path: &Path) -> bool {
-    STATIC.iter().any(|folder| path.starts_with(folder))
+    // Nothing is put beside the folders of the root (hier(7)).
+    path.parent().is_none_or(|folder| folder == Path::new("/"))
+        || STATIC.iter().any(|folder| path.starts_with(folder))
+}
+
+/// Whether a path is below `/usr`, by either of its names.
+fn is_of_programs(path: &Path) -> bool {
+    MERGED.iter().chain(&["/usr"]).any(|folder| path.starts_with(folder))
 }
 
 /// The packages that a plan installs, by name, with their versions and with what they bring, where their archives are at hand.
@@ -250,18 +298,21 @@ impl Simulated<'_> {
             self.archives = archives;
             return Extent::Anything;
         };
+        let programs = Programs::of(coming.values().map(|(_, archive)| *archive));
         let mut scripts = String::new();
         for (name, (version, archive)) in coming {
             if !self.brought.insert(name.to_owned()) {
                 continue;
             }
             let was_there = matches!(self.base.map(|base| base.package(name)), Some(Ok(Known::Yes(Some(_)))));
+            let is_new = !was_there && matches!(self.is_residual(name), Ok(Known::Yes(false)));
             self.packages.insert(name.to_owned(), Some(version.to_owned()));
             self.residual.insert(name.to_owned(), false);
-            let (mut effects, rest) = effects_of(&archive.scripts);
+            let (mut effects, rest) = effects_of(&archive.scripts, is_new);
+            let rest = programs.with(rest);
             for (path, (entry, content)) in &archive.entries {
                 // What is not in `/usr` its scripts may change, if they name it; that a folder is there is certain.
-                let is_fixed = MERGED.iter().chain(&["/usr"]).any(|folder| path.starts_with(folder));
+                let is_fixed = is_of_programs(path);
                 if is_fixed || entry.kind == EntryKind::Directory || !names_path(&rest, path) {
                     let is_conffile = archive.conffiles.contains(path);
                     self.put_packed(name, path, entry, content.as_deref(), is_conffile, was_there);
@@ -282,6 +333,13 @@ impl Simulated<'_> {
     fn take(&mut self, effects: Effects, was_there: bool) {
         for unit in effects.enabled.iter().filter(|_| !was_there) {
             self.act_on_unit(unit, UnitAction::Enable);
+        }
+        for script in effects.init_scripts.iter().filter(|_| !was_there) {
+            let target = Path::new("../init.d").join(script);
+            for level in 2..=5 {
+                let path = format!("/etc/rc{level}.d/S01{script}").into();
+                self.apply(&Op::CreateSymlink { path, target: target.clone(), before: None });
+            }
         }
         for (name, user) in effects.users {
             if matches!(self.user(&name), Ok(Known::Yes(None) | Known::Unknown(_))) {
@@ -305,9 +363,10 @@ impl Simulated<'_> {
         was_there: bool,
     ) {
         let is_kept = |old: &Entry| {
-            // What is in the way stays if it is a folder, or a file that the administrator may have changed.
-            old.kind == EntryKind::Directory && entry.kind == EntryKind::Directory
-                || is_conffile && !was_there
+            // What is in the way of a folder stays if it is one, or a link to one, as `/lib` is; of a file, if it is one that the
+            // administrator may have changed.
+            let leads_in = matches!(old.kind, EntryKind::Directory | EntryKind::Symlink { .. });
+            leads_in && entry.kind == EntryKind::Directory || is_conffile && !was_there
         };
         let mut places = vec![path.to_owned()];
         let merged = MERGED.iter().find(|folder| path.starts_with(folder) && path != Path::new(folder));
@@ -351,21 +410,26 @@ impl Simulated<'_> {
         is_there && !paths.is_empty() && paths.iter().all(is_untouched)
     }
 
-    /// What is in the file of a unit; of a package's, if it is not known whether there is another in its place.
+    /// What is in the file of a unit; of a package's, if it is not known whether there is another in its place. An init script
+    /// is one as well.
     fn text_of_unit(&self, name: &str) -> Option<String> {
-        let packaged = || match self.content(&Path::new("/usr/lib/systemd/system").join(name)) {
+        let text = |path: PathBuf| match self.content(&path) {
             Ok(Known::Yes(Some(bytes))) => Some(String::from_utf8_lossy(&bytes).into_owned()),
             _ => None,
         };
-        text_of(self, name).or_else(packaged)
+        let packaged = |name: &str| text(Path::new("/usr/lib/systemd/system").join(name));
+        let of_template = || packaged(&template_of(name)?);
+        let init_script = || text(Path::new("/etc/init.d").join(name.strip_suffix(".service")?));
+        text_of(self, name).or_else(|| packaged(name)).or_else(of_template).or_else(init_script)
     }
 
     /// What starting a unit may make.
     pub(super) fn extent_of_start(&self, name: &str) -> Extent {
         // A file system that is mounted covers what was at its path.
-        match self.text_of_unit(&full_name(name)) {
-            Some(text) if Path::new(name).extension().is_none_or(|suffix| suffix != "mount") => {
-                Extent::Service(text)
+        let name = full_name(name);
+        match self.text_of_unit(&name) {
+            Some(text) if Path::new(&name).extension().is_none_or(|suffix| suffix != "mount") => {
+                Extent::Service { name, text }
             }
             _ => Extent::Anything,
         }
@@ -375,7 +439,6 @@ impl Simulated<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::Op;
     use crate::plan::Guards;
     use crate::system::Attributes;
     use crate::system::fake::Fake;
@@ -384,6 +447,7 @@ mod tests {
     const UNIT: &str = "[Service]\nExecStart=/usr/sbin/site\n[Install]\nWantedBy=multi-user.target\n";
     const SCRIPTS: &str = "make_account www-site\n\
                            touch /etc/site/made.conf\n\
+                           make-key --new\n\
                            if deb-systemd-helper debian-installed 'extra.service'; then deb-systemd-helper enable 'extra.service'; fi\n\
                            deb-systemd-helper enable 'site.service' >/dev/null || true\n";
 
@@ -401,6 +465,7 @@ mod tests {
                 ("/etc/site/site.conf".into(), file(Some("a = 1\n"))),
                 ("/etc/kept".into(), file(Some("theirs\n"))),
                 ("/usr/sbin/site".into(), file(None)),
+                ("/lib".into(), (entry(EntryKind::Directory), None)),
                 ("/lib/systemd/system/site.service".into(), file(Some(UNIT))),
                 ("/lib/systemd/system/extra.service".into(), file(Some(UNIT))),
             ]
@@ -409,7 +474,18 @@ mod tests {
             scripts: SCRIPTS.into(),
             ..PackageArchive::default()
         };
-        let lib = PackageArchive { provides: ["web".into()].into(), ..PackageArchive::default() };
+        let program = "#!/bin/sh\n# Not in /etc/site/noted.\n. /usr/share/lib/functions\n";
+        let lib = PackageArchive {
+            provides: ["web".into()].into(),
+            entries: [
+                ("/usr/bin/make-key".into(), file(Some(program))),
+                ("/usr/bin/other".into(), file(Some("#!/bin/sh\ntouch /etc/site/other.conf\n"))),
+                ("/usr/share/lib/functions".into(), file(Some("touch /etc/site/key\n"))),
+            ]
+            .into(),
+            scripts: "test -e /usr/share/lib/functions\n".into(),
+            ..PackageArchive::default()
+        };
         let other = PackageArchive { depends: vec![vec!["missing".into()]], ..PackageArchive::default() };
         let coming = [("site", Some(site)), ("lib", Some(lib)), ("other", Some(other)), ("missing", None)];
         Archives(coming.map(|(name, archive)| (name.to_owned(), ("1".to_owned(), archive))).into())
@@ -441,6 +517,12 @@ mod tests {
         assert_eq!(content("/etc/site/other.conf"), Known::Yes(None));
         let why = Why("installing site brings it".into());
         assert_eq!(content("/etc/site/made.conf"), Known::Unknown(why.clone()));
+        assert_eq!(
+            content("/etc/site/key"),
+            Known::Unknown(why.clone()),
+            "a program makes it that the script runs"
+        );
+        assert_eq!(content("/etc/site/noted"), Known::Yes(None));
         assert_eq!(simulated.user("www-site").expect("read"), Known::Unknown(why));
         assert_eq!(simulated.user("other").expect("read"), Known::Yes(None));
         let version = |name: &str| simulated.package(name).expect("read");
@@ -458,7 +540,10 @@ mod tests {
         let host = host();
         let mut archives = archives();
         if let Some((_, Some(site))) = archives.0.get_mut("site") {
-            site.scripts += "test -d /run/systemd/system && systemctl disable site.service\n";
+            site.scripts +=
+                "test -d /run/systemd/system && systemctl disable site.service worker@one.service\n";
+            let template = (entry(EntryKind::File), Some(UNIT.into()));
+            site.entries.insert("/lib/systemd/system/worker@.service".into(), template);
         }
         let mut simulated = Simulated::over(&host, Guards::Skip).with_archives(archives);
         install(&mut simulated, "site");
@@ -469,6 +554,8 @@ mod tests {
         simulated.foresee(&Op::Unit { name: "site.service".into(), action: UnitAction::Start }, None);
         assert!(matches!(simulated.entry(Path::new("/etc/other")), Ok(Known::Yes(None))));
         assert!(matches!(simulated.entry(Path::new("/var/lib/other")), Ok(Known::Unknown(_))));
+        let of_instance = |name: &str| simulated.text_of_unit(name).as_deref() == Some(UNIT);
+        assert!(of_instance("worker@one.service") && !of_instance("worker.service"));
     }
 
     #[test]
@@ -483,9 +570,9 @@ mod tests {
     #[test]
     fn a_service_makes_what_it_works_with_and_what_its_unit_names() {
         let mut host = host();
-        let text =
-            "[Service]\nUser=worker\nExecStartPre=keygen /etc/site/key\n[Unit]\nWants=helper.service\n";
+        let text = "[Service]\nUser=worker\nExecStartPre=keygen /etc/site/key\n[Unit]\nWants=helper.service\nBefore=other.service\n[Install]\nRequiredBy=other.service\n";
         host.file("/usr/lib/systemd/system/site.service", text);
+        host.file("/usr/lib/systemd/system/other.timer", "[Timer]\nOnBootSec=0\n");
         let mut simulated = Simulated::over(&host, Guards::Skip);
         simulated.foresee(&Op::Unit { name: "site.service".into(), action: UnitAction::Start }, None);
         let is_known = |path: &str| matches!(simulated.entry(Path::new(path)), Ok(Known::Yes(None)));
@@ -495,5 +582,8 @@ mod tests {
         assert!(matches!(simulated.user("else"), Ok(Known::Yes(None))));
         assert!(matches!(simulated.active("helper.service"), Ok(Known::Unknown(_))));
         assert!(matches!(simulated.active("other.service"), Ok(Known::Yes(false))));
+        assert!(is_known("/swapfile") && is_known("/run/sysctl.d/a.conf") && !is_known("/run/site"));
+        simulated.foresee(&Op::Unit { name: "other.timer".into(), action: UnitAction::Start }, None);
+        assert!(matches!(simulated.active("other.service"), Ok(Known::Unknown(_))));
     }
 }

@@ -1,26 +1,32 @@
 //! What the scripts of packages do, as far as helpers of Debian do it, and what they name besides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::system::{Group, User};
+use crate::system::{Group, PackageArchive, User};
 
 /// What scripts do for certain.
 #[derive(Default)]
 pub(super) struct Effects {
     /// Units that are enabled when the package is new.
     pub(super) enabled: Vec<String>,
+    /// Init scripts that are.
+    pub(super) init_scripts: Vec<String>,
     pub(super) users: BTreeMap<String, User>,
     pub(super) groups: BTreeMap<String, Group>,
 }
 
-/// Reads what scripts do, and takes out of them what they say of it: the rest may do anything with what it names.
-pub(super) fn effects_of(scripts: &str) -> (Effects, String) {
+/// Reads what scripts do, and takes out of them what they say of it: the rest may do anything with what it names. Of a package that
+/// is new they do nothing that is for older versions of it.
+pub(super) fn effects_of(scripts: &str, is_new: bool) -> (Effects, String) {
     let mut effects = Effects::default();
     let mut rest = String::new();
     let (mut enabled, mut enabled_again) = (Vec::new(), Vec::new());
     // A command may go on in the next line.
-    let scripts = with_variables(&scripts.replace("\\\n", " "));
+    let mut scripts = with_variables(&scripts.replace("\\\n", " "));
+    if is_new {
+        scripts = without_upgrades(&scripts);
+    }
     for line in scripts.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
         let of_helper = |verb: &str| {
             let (_, said) = line.split_once("deb-systemd-helper")?;
@@ -29,9 +35,16 @@ pub(super) fn effects_of(scripts: &str) -> (Effects, String) {
         enabled.extend(of_helper(" enable "));
         // Such a unit is only enabled again, if it was before (dh_installsystemd(1), `--no-enable`).
         enabled_again.extend(of_helper(" debian-installed "));
-        // The last of these moves what older versions had (dpkg-maintscript-helper(1)).
-        let helpers = ["deb-systemd-helper", "deb-systemd-invoke", "dpkg-maintscript-helper"];
-        if helpers.iter().any(|helper| line.contains(helper)) {
+        effects.init_scripts.extend(init_script(line));
+        // Services are kept from starting. The last of these moves what older versions had (dpkg-maintscript-helper(1)).
+        let helpers = [
+            "deb-systemd-helper",
+            "deb-systemd-invoke",
+            "invoke-rc.d",
+            "update-rc.d",
+            "dpkg-maintscript-helper",
+        ];
+        if helpers.iter().any(|helper| line.contains(helper)) || only_looks(line) {
             continue;
         }
         match account(line) {
@@ -74,6 +87,53 @@ fn with_variables(scripts: &str) -> String {
         }
     }
     text
+}
+
+/// The init script that a line has started at boot (update-rc.d(8)).
+fn init_script(line: &str) -> Option<String> {
+    let mut words = line.split_once("update-rc.d ")?.1.split_whitespace();
+    let (name, verb) = (words.next()?, words.next()?);
+    (verb == "defaults" && !name.contains('$')).then(|| name.to_owned())
+}
+
+/// Whether a line makes nothing, since all that it does is to test something.
+fn only_looks(line: &str) -> bool {
+    let line = ["if ", "elif "].iter().find_map(|word| line.strip_prefix(word)).unwrap_or(line);
+    let line = line.trim_end().strip_suffix("then").unwrap_or(line).trim_end().trim_end_matches(';');
+    let is_test = |part: &str| {
+        let part = part.trim().trim_start_matches("! ");
+        part.starts_with("[ ") && part.ends_with(" ]") || part.starts_with("test ")
+    };
+    !line.contains(['`', '>', ';', '|']) && !line.contains("$(") && line.split("&&").all(is_test)
+}
+
+/// Leaves out what is done if there was an older version: its number, which is a script's second argument, is empty otherwise
+/// (deb-postinst(5)), and with `lt-nl` an empty one is later than any other (dpkg(1)).
+fn without_upgrades(scripts: &str) -> String {
+    let is_of_upgrade = |line: &str| {
+        ["[ -n \"$2\" ]", "dpkg --compare-versions \"$2\" lt-nl "].iter().any(|asks| line.contains(asks))
+            && !line.contains("||")
+    };
+    let mut kept = String::new();
+    // How many conditions are open, the one of an upgrade among them.
+    let mut open = 0;
+    for line in scripts.lines().map(str::trim) {
+        let is_kept = open == 0;
+        match line.split([' ', '\t', ';']).next() {
+            // A condition of one line is over at its end.
+            Some("if") if line.ends_with("fi") && is_of_upgrade(line) => continue,
+            Some("if") if !line.ends_with("fi") && (open > 0 || is_of_upgrade(line)) => open += 1,
+            Some("else" | "elif") if open == 1 => open = 0,
+            Some("fi") if open > 0 => open -= 1,
+            _ => {}
+        }
+        if is_kept && open == 0 {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    // What is not closed is not understood.
+    if open == 0 { kept } else { scripts.to_owned() }
 }
 
 impl Effects {
@@ -190,19 +250,75 @@ pub(super) fn last_of(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
-/// Whether a script names a path: whole, or in parts, as one that first changes into the folder.
+/// Whether a script names a path: whole, or its end, or its folder and its name, as one that first changes into the folder.
 pub(super) fn names_path(text: &str, path: &Path) -> bool {
-    names(text, last_of(path)) && path.parent().is_none_or(|parent| names(text, last_of(parent)))
+    let (folder, name) = (path.parent().map(last_of).unwrap_or_default(), last_of(path));
+    let is_of_folder = || {
+        occurrences(text, folder)
+            .any(|after| !after.strip_prefix('/').is_some_and(|after| after.starts_with(is_of_word)))
+    };
+    names(text, name) && (folder.is_empty() || names(text, &format!("{folder}/{name}")) || is_of_folder())
 }
 
 /// Whether a name is in a text, as a word.
 pub(super) fn names(text: &str, name: &str) -> bool {
-    let is_of_word = |character: char| character.is_alphanumeric() || matches!(character, '-' | '_');
-    text.match_indices(name).any(|(at, _)| {
-        let (before, after) =
-            (text.get(..at).unwrap_or_default(), text.get(at + name.len()..).unwrap_or_default());
-        !before.ends_with(is_of_word) && !after.starts_with(is_of_word)
+    occurrences(text, name).next().is_some()
+}
+
+/// What comes behind a name in a text, wherever it is a word.
+fn occurrences<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
+    text.match_indices(name).filter_map(|(at, _)| {
+        let (before, after) = (text.get(..at)?, text.get(at + name.len()..)?);
+        (!before.ends_with(is_of_word) && !after.starts_with(is_of_word)).then_some(after)
     })
+}
+
+fn is_of_word(character: char) -> bool {
+    character.is_alphanumeric() || matches!(character, '-' | '_')
+}
+
+/// What packages bring that their scripts may run or read: scripts as well, or what a script names with its whole path.
+pub(super) struct Programs<'a>(BTreeMap<&'a str, Vec<&'a [u8]>>);
+
+impl<'a> Programs<'a> {
+    /// Those of these packages, by their names without folders. What is in `/etc` says how things are, and runs later.
+    pub(super) fn of(archives: impl Iterator<Item = &'a PackageArchive>) -> Self {
+        let mut programs = BTreeMap::<_, Vec<_>>::new();
+        for archive in archives {
+            for (path, (_, content)) in archive.entries.iter().filter(|(path, _)| !path.starts_with("/etc")) {
+                let is_named = || path.to_str().is_some_and(|path| archive.scripts.contains(path));
+                if let Some(text) = content.as_deref().filter(|text| text.starts_with(b"#!") || is_named()) {
+                    programs.entry(last_of(path)).or_default().push(text);
+                }
+            }
+        }
+        Self(programs)
+    }
+
+    /// A script with all that it may run or read, and what that does.
+    pub(super) fn with(&self, script: String) -> String {
+        let mut found = BTreeSet::new();
+        let mut text = script;
+        let mut from = 0;
+        while from < text.len() {
+            let new = text.get(from..).unwrap_or_default();
+            let words = new.split(|character: char| !(is_of_word(character) || "+.".contains(character)));
+            let names: BTreeSet<&str> =
+                words.filter_map(|word| self.0.get_key_value(word)).map(|(name, _)| *name).collect();
+            from = text.len();
+            for name in names.into_iter().filter(|name| found.insert(*name)) {
+                for program in self.0.get(name).into_iter().flatten() {
+                    let program = String::from_utf8_lossy(program).replace("\\\n", " ");
+                    let said = program.lines().filter(|line| !line.trim_start().starts_with('#'));
+                    said.for_each(|line| {
+                        text.push_str(line);
+                        text.push('\n');
+                    });
+                }
+            }
+        }
+        text
+    }
 }
 
 /// The paths in the words of a command or in a script, from the root.
@@ -233,12 +349,32 @@ adduser site readers
 adduser --system \"$OTHER\"
 /usr/sbin/adduser --system elsewhere
 touch /etc/site/site.conf
+if [ -x /etc/init.d/site ] && ! test -e /etc/site/off ; then
+  update-rc.d site defaults >/dev/null || exit 1
+  invoke-rc.d site start
+fi
+[ -e /etc/site/mark ] && touch /etc/site/marked
+if [ \"$1\" = configure ] && [ -n \"$2\" ]; then
+  if true; then mv /etc/site/before /etc/site/after; fi
+  if true
+  then
+    touch /etc/site/upgraded
+  fi
+else
+  touch /etc/site/new
+fi
+if dpkg --compare-versions \"$2\" lt-nl 2~ && \\
+   test -f /etc/site/old; then
+  touch /etc/site/older
+fi
+if dpkg --compare-versions \"$2\" lt 2~; then touch /etc/site/oldest; fi
 ";
 
     #[test]
     fn units_and_accounts_that_helpers_make_are_known() {
-        let (effects, rest) = effects_of(POSTINST);
+        let (effects, rest) = effects_of(POSTINST, true);
         assert_eq!(effects.enabled, ["site.service"]);
+        assert_eq!(effects.init_scripts, ["site"]);
         let users: Vec<String> = effects
             .users
             .iter()
@@ -265,7 +401,31 @@ touch /etc/site/site.conf
         adduser --system "$OTHER"
         /usr/sbin/adduser --system elsewhere
         touch /etc/site/site.conf
+        fi
+        [ -e /etc/site/mark ] && touch /etc/site/marked
+        touch /etc/site/new
+        fi
+        if dpkg --compare-versions "$2" lt 2~; then touch /etc/site/oldest; fi
         "#);
+    }
+
+    #[test]
+    fn what_is_for_older_versions_counts_where_there_was_one_or_where_it_is_not_understood() {
+        let named = |scripts: &str, is_new: bool| {
+            names_path(&effects_of(scripts, is_new).1, Path::new("/etc/site/upgraded"))
+        };
+        assert!(named(POSTINST, false) && !named(POSTINST, true));
+        assert!(named("if [ -n \"$2\" ]; then\n  touch /etc/site/upgraded\n", true));
+    }
+
+    #[test]
+    fn a_path_is_named_whole_or_by_its_end_or_by_its_folder_and_its_name() {
+        let named = |text: &str| names_path(text, Path::new("/run/site"));
+        assert!(named("mkdir /run/site") && named("mkdir $DIR/run/site/") && named("cd /run; mkdir site"));
+        assert!(named("for d in site other; do mkdir \"/run/$d\"; done") && named("cd /run/ && mkdir site"));
+        assert!(!named("test -d /run/systemd && getent passwd site"));
+        assert!(!named("mkdir /run/site-2") && !named("mkdir /run/other"));
+        assert!(names_path("cp a b", Path::new("/a")));
     }
 
     #[test]

@@ -118,13 +118,17 @@ fn data(mut tar: Tar<'_>, archive: &mut PackageArchive) -> io::Result<()> {
                 EntryKind::Symlink { target: target.into_owned() }
             }
             EntryType::Regular | EntryType::Continuous | EntryType::Link => {
-                let is_read = entry.header().entry_type() != EntryType::Link
-                    && entry.size() <= MOST_CONTENT
-                    && READ.iter().any(|folder| path.starts_with(folder));
-                if is_read {
+                if entry.header().entry_type() != EntryType::Link && entry.size() <= MOST_CONTENT {
                     let mut bytes = Vec::new();
-                    entry.read_to_end(&mut bytes)?;
-                    content = Some(bytes);
+                    entry.by_ref().take(2).read_to_end(&mut bytes)?;
+                    // What the scripts of packages run or read, is a script as well, or they name it.
+                    let is_read = READ.iter().any(|folder| path.starts_with(folder))
+                        || bytes == b"#!"
+                        || path.to_str().is_some_and(|path| archive.scripts.contains(path));
+                    if is_read {
+                        entry.read_to_end(&mut bytes)?;
+                        content = Some(bytes);
+                    }
                 }
                 EntryKind::File
             }
@@ -179,7 +183,7 @@ mod tests {
                 gzip(&tar(&[
                     (file, "./control", control),
                     (file, "./conffiles", "/etc/site.conf\nremove-on-upgrade /etc/old\n"),
-                    (file, "./postinst", "adduser site\n"),
+                    (file, "./postinst", "adduser site\n. /usr/share/site/functions\n"),
                     (file, "./prerm", "deluser site\n"),
                 ])),
             ),
@@ -190,6 +194,9 @@ mod tests {
                     (EntryType::Directory, "./etc/", ""),
                     (file, "./etc/site.conf", "a = 1\n"),
                     (file, "./usr/bin/site", "program"),
+                    (file, "./usr/bin/site-setup", "#!/bin/sh\ntouch /etc/made\n"),
+                    (file, "./usr/share/site/functions", "a() { b; }\n"),
+                    (file, "./usr/share/site/other", "text"),
                     (EntryType::Symlink, "./usr/bin/s", "site"),
                     (EntryType::Link, "./usr/bin/other", "./usr/bin/site"),
                 ]),
@@ -203,7 +210,7 @@ mod tests {
         assert_eq!(archive.depends, [vec!["libc6"], vec!["adduser", "passwd"]]);
         assert_eq!(archive.recommends, [["logrotate"]]);
         assert_eq!(archive.provides.into_iter().collect::<Vec<_>>(), ["web"]);
-        assert_eq!(archive.scripts, "adduser site\n");
+        assert_eq!(archive.scripts, "adduser site\n. /usr/share/site/functions\n");
         assert_eq!(archive.conffiles.into_iter().collect::<Vec<_>>(), [Path::new("/etc/site.conf")]);
         let entries: Vec<String> = archive
             .entries
@@ -213,14 +220,17 @@ mod tests {
                 format!("{} {:?} {} {content:?}", path.display(), entry.kind, entry.attributes)
             })
             .collect();
-        insta::assert_snapshot!(entries.join("\n"), @r#"
+        insta::assert_snapshot!(entries.join("\n"), @r##"
         / Directory root:root 0755 None
         /etc Directory root:root 0755 None
         /etc/site.conf File root:root 0644 Some("a = 1\n")
         /usr/bin/other File root:root 0644 None
         /usr/bin/s Symlink { target: "site" } root:root 0777 None
         /usr/bin/site File root:root 0644 None
-        "#);
+        /usr/bin/site-setup File root:root 0644 Some("#!/bin/sh\ntouch /etc/made\n")
+        /usr/share/site/functions File root:root 0644 Some("a() { b; }\n")
+        /usr/share/site/other File root:root 0644 None
+        "##);
     }
 
     #[test]
