@@ -121,7 +121,7 @@ test-vagrant: setup build ## Plan and apply on a virtual machine of Vagrant, emu
 	CARGO_TARGET_$(GNU)_RUNNER="$(or $(SUDO),env)" cargo nextest run --package testbed --profile vagrant
 
 .PHONY: test-machine
-test-machine: setup build ## Have scanners judge the hardened image on a virtual machine, emulated; needs root
+test-machine: setup build ## Boot images on virtual machines, emulated: scanners judge one, containers run; needs root
 	@$(call install,$(MACHINE_PACKAGES))
 	CARGO_TARGET_$(GNU)_RUNNER="$(or $(SUDO),env)" cargo nextest run --package testbed --profile machine
 

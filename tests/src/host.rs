@@ -32,6 +32,7 @@ pub struct Disk {
 }
 
 /// A control group that ends with the test, however that ends.
+#[derive(Debug)]
 pub(crate) struct Group {
     control: ControlGroup,
     /// Kills what is left.

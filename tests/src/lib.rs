@@ -7,7 +7,8 @@
 //! A [`workspace::Workspace`] is a folder of image definitions that baker is run in.
 //! [`applied`] is a recipe that such a host's agent applied, and how that ended.
 //! [`app`] is a program that is configured at boot, and [`race`] another user who looks for its secret.
-//! A [`person::Person`] logs in to hosts. A [`judge`] has scanners that we did not write look at an image.
+//! A [`person::Person`] logs in to hosts. A [`judge`] has scanners that we did not write look at an image. A [`machine::Machine`] boots one
+//! with a kernel of its own.
 //! [`vagrant`] is a virtual machine with a kernel of its own.
 //! [`apt`] makes repositories of packages for their recipes, and [`https`] serves what recipes fetch.
 
@@ -23,6 +24,7 @@ pub mod host;
 pub mod http;
 pub mod https;
 pub mod judge;
+pub mod machine;
 pub mod metadata;
 pub mod person;
 pub mod race;

@@ -10,6 +10,7 @@ use testbed::person::{Person, said};
 use testbed::workspace::Workspace;
 use testbed::world::World;
 
+use super::agreement;
 use super::ssh::sshd_is_as_its_profile_says_and_outlives_a_change_of_its_port;
 use super::vendors::programs_of_vendors_are_what_their_digests_say;
 use crate::Outcome;
@@ -28,12 +29,17 @@ recipes:
 /// The secret of a code by the clock, as anybody's telephone would have it.
 const SECRET: &str = "JBSWY3DPEHPK3PXP";
 
-/// Applies what is written to a host, and again, when there is nothing left to do.
+/// Applies what is written to a host, as a plan says, and again, when there is nothing left to do.
 pub(super) fn apply(host: &Host, name: &str, resources: &str) -> Result<()> {
     let bundle = host.put(name, &format!("resources:\n{resources}"))?;
-    for _ in 0..2 {
+    let plan = agreement::plan(host, &bundle)?;
+    for run in 0..2 {
         let applied = host.apply(&[], &bundle)?;
         assert_eq!(applied.code, Some(0), "{name}: {:?} {}", applied.failure(), applied.stderr);
+        if run == 0 {
+            let done = agreement::done(&applied.events);
+            assert_eq!(agreement::wrong(&plan, &done), Vec::<String>::new(), "{name}");
+        }
     }
     Ok(())
 }

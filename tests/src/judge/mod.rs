@@ -4,7 +4,6 @@
 //! Lynis, `OpenSCAP` with the SCAP Security Guide and systemd-analyze run on the host (`tests/judge/inside.sh`), from a
 //! folder that is not a part of the image; ssh-audit asks it from outside, and gitleaks reads its tree before it is booted.
 
-mod machine;
 mod tools;
 mod verdict;
 
@@ -15,11 +14,11 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value as Json;
 
-use machine::Machine;
 pub use tools::Tools;
 pub use verdict::{Ssh, Verdict};
 
 use crate::host::{Disk, Host};
+use crate::machine::{ADDRESS, Machine};
 use crate::world::World;
 
 /// Where the host sees the scanners.
@@ -65,9 +64,9 @@ pub fn judge_on_machine(image: &Path, tools: &Tools) -> io::Result<Verdict> {
     let settings = disk.read("/etc/ssh/sshd_config")?;
     let port = settings.lines().find_map(|line| line.strip_prefix("Port ")?.parse().ok()).unwrap_or(22);
     let world = World::new()?;
-    let mut machine = Machine::boot(&disk, tools, &world, port)?;
+    let mut machine = Machine::boot(&disk, tools.folder(), &world, port)?;
     machine.until("up")?;
-    let ssh = ask(&world, machine::ADDRESS, &port.to_string(), tools)?;
+    let ssh = ask(&world, ADDRESS, &port.to_string(), tools)?;
     machine.say(level_2)?;
     let findings = machine.until("end")?;
     let mut verdict = Verdict::new(&findings, ssh, leaks).map_err(io::Error::other)?;

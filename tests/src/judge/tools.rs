@@ -43,7 +43,7 @@ impl Tools {
         }
         // What is ours may be newer than they are.
         let ours = project().join("tests/judge");
-        for name in ["inside.sh", "container.sh", "machine.sh", "debian-12-kernel.sysctl"] {
+        for name in ["inside.sh", "container.sh", "task.sh", "debian-12-kernel.sysctl"] {
             fs::copy(ours.join(name), folder.join(name))?;
         }
         let profile = fs::read_to_string(folder.join("etc/lynis/default.prf"))?;

@@ -77,8 +77,7 @@ impl Extent {
         match self {
             Self::Anything => true,
             Self::Scripts(scripts) => match subject {
-                Subject::Path(path) => is_of_dpkg(path) || names_path(scripts, path),
-                Subject::Names(folder) => is_of_dpkg(folder) || names(scripts, last_of(folder)),
+                Subject::Path(path) | Subject::Names(path) => is_of_dpkg(path) || names_path(scripts, path),
                 Subject::Account(name) => names(scripts, name),
                 // The solver has told of all packages, and services are kept from starting while packages come.
                 Subject::Package | Subject::Unit(_) => false,
@@ -523,6 +522,8 @@ mod tests {
             "a program makes it that the script runs"
         );
         assert_eq!(content("/etc/site/noted"), Known::Yes(None));
+        let are_known = |path: &str| matches!(simulated.names(Path::new(path)), Ok(Known::Yes(_)));
+        assert!(!are_known("/etc/site") && are_known("/run/site"));
         assert_eq!(simulated.user("www-site").expect("read"), Known::Unknown(why));
         assert_eq!(simulated.user("other").expect("read"), Known::Yes(None));
         let version = |name: &str| simulated.package(name).expect("read");

@@ -1,9 +1,9 @@
 //! An image on a virtual machine, with a kernel of its own, so that what no container can run does run: auditing, process
-//! accounting, `AppArmor`, the clock. The machine is emulated, since not everywhere is a KVM that works.
+//! accounting, `AppArmor`, the clock, containers. The machine is emulated, since not everywhere is a KVM that works.
 //!
-//! The image is on its first disk, as it was baked, and the scanners are on a second one. It boots with the image's kernel and
-//! initial file system directly. In the place of the first process a script of the second disk is run, which has systemd run
-//! another (`tests/judge/machine.sh`); what that one finds comes over a serial line.
+//! The image is on its first disk, as it was baked, and a folder with what is to be done on a second one. It boots with the image's
+//! kernel and initial file system directly. In the place of the first process a script is run (`tests/machine/begin.sh`), which has
+//! systemd run the `task.sh` of the folder; what that one says comes over a serial line.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::Tools;
+use crate::binaries::project;
 use crate::ec2::make_disk;
 use crate::host::{Disk, Group};
 use crate::world::World;
@@ -23,8 +23,8 @@ use crate::world::World;
 const QEMU: &str = "/usr/bin/qemu-system-x86_64";
 
 /// What the kernel is told. `ro` is no word here, not even within quotes: the initial file system takes each for its own.
-const COMMAND_LINE: &str = "root=/dev/vda rw console=ttyS0 init=/bin/sh -- -c \"mkdir -p /run/judge; \
-                            mount -r /dev/vdb /run/judge && sh /run/judge/machine.sh begin; exec /sbin/init\"";
+const COMMAND_LINE: &str = "root=/dev/vda rw console=ttyS0 init=/bin/sh -- -c \"mkdir -p /run/task; \
+                            mount -r /dev/vdb /run/task && sh /run/task/begin.sh; exec /sbin/init\"";
 
 /// How long it may be silent. Lynis says nothing before its end, and a processor is emulated.
 const SILENCE: Duration = Duration::from_hours(1);
@@ -33,10 +33,11 @@ const SILENCE: Duration = Duration::from_hours(1);
 const START: Duration = Duration::from_secs(10);
 
 /// Where the machine is reached, in its world.
-pub(super) const ADDRESS: &str = "127.0.0.1";
+pub const ADDRESS: &str = "127.0.0.1";
 
 /// A machine that runs, for as long as this exists.
-pub(super) struct Machine {
+#[derive(Debug)]
+pub struct Machine {
     qemu: Child,
     line: BufReader<UnixStream>,
     folder: TempDir,
@@ -44,16 +45,20 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// Boots an image, with the scanners at hand, in a world where it can be reached at one port and reaches nobody.
-    pub(super) fn boot(disk: &Disk, tools: &Tools, world: &World, port: u16) -> io::Result<Self> {
+    /// Boots an image, with a folder at hand that has a `task.sh`, in a world where it can be reached at one port and reaches nobody.
+    ///
+    /// # Errors
+    /// When there is no QEMU, the image has no kernel, or the machine does not start.
+    pub fn boot(disk: &Disk, task: &Path, world: &World, port: u16) -> io::Result<Self> {
         if !Path::new(QEMU).exists() {
             let why = format!("`{QEMU}` is not there: `make judge VM=1` and `make test-machine` install it");
             return Err(io::Error::other(why));
         }
+        fs::copy(project().join("tests/machine/begin.sh"), task.join("begin.sh"))?;
         let folder = TempDir::with_prefix("machine-")?;
         let path = |name: &str| folder.path().join(name);
         make_disk(&disk.tree(), &path("image"))?;
-        make_disk(tools.folder(), &path("tools"))?;
+        make_disk(task, &path("task"))?;
         let name = folder.path().file_name().unwrap_or_default().to_string_lossy().to_lowercase();
         let group = Group::create(&format!("testbed-{name}"))?;
         let mut command = group.command(QEMU);
@@ -61,7 +66,7 @@ impl Machine {
         command.args(["-cpu", "max", "-smp", "2", "-m", "2048", "-device", "virtio-rng-pci", "-kernel"]);
         command.arg(of_boot(&disk.tree(), "vmlinuz-")?).arg("-initrd");
         command.arg(of_boot(&disk.tree(), "initrd.img-")?).args(["-append", COMMAND_LINE]);
-        for (name, how) in [("image", "cache=unsafe"), ("tools", "readonly=on")] {
+        for (name, how) in [("image", "cache=unsafe"), ("task", "readonly=on")] {
             command.arg("-drive").arg(format!("file={},if=virtio,format=raw,{how}", path(name).display()));
         }
         let network = format!("user,model=virtio-net-pci,restrict=on,hostfwd=tcp:{ADDRESS}:{port}-:{port}");
@@ -87,7 +92,10 @@ impl Machine {
     }
 
     /// What it says before a line.
-    pub(super) fn until(&mut self, last: &str) -> io::Result<String> {
+    ///
+    /// # Errors
+    /// When it says no such line before it ends, or nothing at all for an hour.
+    pub fn until(&mut self, last: &str) -> io::Result<String> {
         let mut said = String::new();
         loop {
             let from = said.len();
@@ -111,7 +119,10 @@ impl Machine {
     }
 
     /// Says a line to it.
-    pub(super) fn say(&mut self, text: &str) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn say(&mut self, text: &str) -> io::Result<()> {
         self.line.get_mut().write_all(format!("{text}\n").as_bytes())
     }
 }
