@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::path::{Path, PathBuf};
 
-use super::scripts::{Effects, Programs, effects_of, last_of, names, names_path, paths_in};
+use super::scripts::{Effects, Programs, Script, effects_of, last_of, names, names_path, paths_in};
 use super::{Held, Node, Simulated};
 use crate::op::{Command, Content, Input, Op, PackageRequest, UnitAction};
 use crate::resource::{Claim, Resource};
@@ -21,7 +21,7 @@ pub(crate) struct Possible {
 pub(super) enum Extent {
     Anything,
     /// What these scripts of packages name. All that the packages have in them is known.
-    Scripts(String),
+    Scripts(Vec<Script>),
     /// What a service writes while it runs, and what its unit names, which is so called and has this in its file.
     Service {
         name: String,
@@ -77,8 +77,10 @@ impl Extent {
         match self {
             Self::Anything => true,
             Self::Scripts(scripts) => match subject {
-                Subject::Path(path) | Subject::Names(path) => is_of_dpkg(path) || names_path(scripts, path),
-                Subject::Account(name) => names(scripts, name),
+                Subject::Path(path) | Subject::Names(path) => {
+                    is_of_dpkg(path) || scripts.iter().any(|script| script.names_path(path))
+                }
+                Subject::Account(name) => scripts.iter().any(|script| script.names(name)),
                 // The solver has told of all packages, and services are kept from starting while packages come.
                 Subject::Package | Subject::Unit(_) => false,
             },
@@ -298,7 +300,7 @@ impl Simulated<'_> {
             return Extent::Anything;
         };
         let programs = Programs::of(coming.values().map(|(_, archive)| *archive));
-        let mut scripts = String::new();
+        let mut scripts = Vec::new();
         for (name, (version, archive)) in coming {
             if !self.brought.insert(name.to_owned()) {
                 continue;
@@ -308,11 +310,11 @@ impl Simulated<'_> {
             self.packages.insert(name.to_owned(), Some(version.to_owned()));
             self.residual.insert(name.to_owned(), false);
             let (mut effects, rest) = effects_of(&archive.scripts, is_new);
-            let rest = programs.with(rest);
+            let rest = Script::from(programs.with(rest));
             for (path, (entry, content)) in &archive.entries {
                 // What is not in `/usr` its scripts may change, if they name it; that a folder is there is certain.
                 let is_fixed = is_of_programs(path);
-                if is_fixed || entry.kind == EntryKind::Directory || !names_path(&rest, path) {
+                if is_fixed || entry.kind == EntryKind::Directory || !rest.names_path(path) {
                     let is_conffile = archive.conffiles.contains(path);
                     self.put_packed(name, path, entry, content.as_deref(), is_conffile, was_there);
                 }
@@ -321,7 +323,7 @@ impl Simulated<'_> {
                         .add_sysusers(&content.as_deref().map(String::from_utf8_lossy).unwrap_or_default());
                 }
             }
-            scripts += &rest;
+            scripts.push(rest);
             self.take(effects, was_there);
         }
         self.archives = archives;

@@ -1,6 +1,6 @@
 //! What the scripts of packages do, as far as helpers of Debian do it, and what they name besides.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::system::{Group, PackageArchive, User};
@@ -245,6 +245,34 @@ fn account(line: &str) -> Option<Account> {
     Some(Account::User(name.to_owned(), user))
 }
 
+/// A text in which many names are looked for. It may be of megabytes.
+pub(super) struct Script {
+    text: String,
+    words: HashSet<String>,
+}
+
+impl From<String> for Script {
+    fn from(text: String) -> Self {
+        let words = text.split(|character| !is_of_word(character)).map(str::to_owned).collect();
+        Self { text, words }
+    }
+}
+
+impl Script {
+    pub(super) fn names(&self, name: &str) -> bool {
+        self.has_words_of(name) && names(&self.text, name)
+    }
+
+    pub(super) fn names_path(&self, path: &Path) -> bool {
+        self.has_words_of(last_of(path)) && names_path(&self.text, path)
+    }
+
+    fn has_words_of(&self, name: &str) -> bool {
+        name.split(|character| !is_of_word(character))
+            .all(|word| word.is_empty() || self.words.contains(word))
+    }
+}
+
 /// The last part of a path.
 pub(super) fn last_of(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
@@ -426,6 +454,9 @@ if dpkg --compare-versions \"$2\" lt 2~; then touch /etc/site/oldest; fi
         assert!(!named("test -d /run/systemd && getent passwd site"));
         assert!(!named("mkdir /run/site-2") && !named("mkdir /run/other"));
         assert!(names_path("cp a b", Path::new("/a")));
+        let script = Script::from("mkdir /run/site.d; adduser a-b".to_owned());
+        assert!(script.names_path(Path::new("/run/site.d")) && script.names("a-b"));
+        assert!(!script.names_path(Path::new("/run/site")) && !script.names("a"));
     }
 
     #[test]
