@@ -456,7 +456,7 @@ if dpkg --compare-versions \"$2\" lt 2~; then touch /etc/site/oldest; fi
         assert!(names_path("cp a b", Path::new("/a")));
         let script = Script::from("mkdir /run/site.d; adduser a-b".to_owned());
         assert!(script.names_path(Path::new("/run/site.d")) && script.names("a-b"));
-        assert!(!script.names_path(Path::new("/run/site")) && !script.names("a"));
+        assert!(!script.names_path(Path::new("/run/other")) && !script.names("a"));
     }
 
     #[test]
