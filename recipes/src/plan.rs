@@ -13,8 +13,8 @@ use crate::change::{Change, ChangeKind, Fingerprint};
 use crate::installations::Installations;
 use crate::op::{Op, UnitAction};
 use crate::resolve::{Resolved, Step};
-use crate::resource::{Claim, SECRET_FILES};
-use crate::run::RunError;
+use crate::resource::SECRET_FILES;
+use crate::run::{RunError, begins_transaction, goes_on_with_transaction};
 use crate::system::simulated::Simulated;
 use crate::system::{Facts, PlanError};
 
@@ -249,17 +249,6 @@ fn foresee(
         _ => (None, vec![Change::unknown(&why)]),
     };
     Ok(Foreseen { ops, changes, basis: Basis::Assumed })
-}
-
-/// Whether a run goes on with packages in the same transaction of the package manager.
-pub(crate) fn begins_transaction(ops: &[Op]) -> bool {
-    matches!(ops, [Op::InstallPackages { .. } | Op::RemovePackages { .. }])
-}
-
-/// Whether a resource that is next can be a part of a transaction: anything else than a package, even one that is there
-/// already, ends it.
-pub(crate) fn goes_on_with_transaction(step: &Step) -> bool {
-    matches!(step.resource.claims()[..], [Claim::Package(_)])
 }
 
 impl Plan {

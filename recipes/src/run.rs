@@ -11,11 +11,9 @@ use crate::change::Change;
 use crate::error::Problem;
 use crate::event::{Event, Outcome, Summary};
 use crate::op::{Op, UnitAction};
-use crate::plan::{
-    Guards, begins_transaction, goes_on_with_transaction, is_barrier, is_file, is_foundation,
-    plan_with_pending,
-};
+use crate::plan::{Guards, is_barrier, is_file, is_foundation, plan_with_pending};
 use crate::resolve::{Resolved, ResolvedRecipe, Step};
+use crate::resource::Claim;
 use crate::system::simulated::Simulated;
 use crate::system::{Machine, Mode, PerformError, PlanError};
 
@@ -479,6 +477,17 @@ struct FileOps<'a> {
     steps: Vec<&'a Step>,
     /// Whether no resource behind them has to wait for what only its turn can tell.
     complete: bool,
+}
+
+/// Whether a run goes on with packages in the same transaction of the package manager.
+pub(crate) fn begins_transaction(ops: &[Op]) -> bool {
+    matches!(ops, [Op::InstallPackages { .. } | Op::RemovePackages { .. }])
+}
+
+/// Whether a resource that is next can be a part of a transaction: anything else than a package, even one that is there
+/// already, ends it.
+pub(crate) fn goes_on_with_transaction(step: &Step) -> bool {
+    matches!(step.resource.claims()[..], [Claim::Package(_)])
 }
 
 #[cfg(test)]

@@ -16,11 +16,13 @@ use crate::plan::{Basis, Guards};
 use crate::resource::Resource;
 
 mod brought;
+mod extent;
 mod facts;
 mod scripts;
 
-pub(crate) use brought::{Archives, Possible};
-use brought::{Extent, Subject};
+pub(crate) use brought::Archives;
+pub(crate) use extent::Possible;
+use extent::{Extent, Subject};
 
 /// The version of a package that will be the newest there is then.
 pub(super) const NEWEST: &str = "(newest)";

@@ -1,219 +1,17 @@
-//! How far operations reach whose result is not known: packages whose archives are at hand, and services that are started.
+//! What packages bring whose archives are at hand.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::mem;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::scripts::{Effects, Programs, Script, effects_of, last_of, names, names_path, paths_in};
+use super::extent::Extent;
+use super::scripts::{Effects, Programs, Script, effects_of};
 use super::{Held, Node, Simulated};
-use crate::op::{Command, Content, Input, Op, PackageRequest, UnitAction};
-use crate::resource::{Claim, Resource};
-use crate::system::units::{full_name, template_of, text_of};
+use crate::op::{Content, Op, PackageRequest, UnitAction};
 use crate::system::{Entry, EntryKind, Facts, Known, PackageArchive, Why};
-
-/// What may exist although it is absent now.
-pub(crate) struct Possible {
-    pub(super) extent: Extent,
-    pub(super) why: Why,
-}
-
-/// What an operation may make, as far as it is not known what it makes.
-pub(super) enum Extent {
-    Anything,
-    /// What these scripts of packages name. All that the packages have in them is known.
-    Scripts(Vec<Script>),
-    /// What a service writes while it runs, and what its unit names, which is so called and has this in its file.
-    Service {
-        name: String,
-        text: String,
-    },
-    /// What a resource decides.
-    Decided(Decided),
-}
-
-/// What a resource decides, where it is not known how.
-#[derive(Default)]
-pub(super) struct Decided {
-    paths: BTreeSet<PathBuf>,
-    accounts: BTreeSet<String>,
-    /// Units, which may be started, with what is in their files, if that is known.
-    units: BTreeMap<String, Option<String>>,
-}
-
-/// What a fact is about.
-pub(super) enum Subject<'a> {
-    Path(&'a Path),
-    /// What is in a folder.
-    Names(&'a Path),
-    /// A user or a group.
-    Account(&'a str),
-    Package,
-    /// Whether a unit is active.
-    Unit(&'a str),
-}
-
-/// What is configured and installed, and what units there are: no service puts anything there, unless its unit says so (hier(7)).
-const STATIC: &[&str] = &[
-    "/bin",
-    "/boot",
-    "/etc",
-    "/lib",
-    "/lib64",
-    "/run/modprobe.d",
-    "/run/modules-load.d",
-    "/run/sysctl.d",
-    "/run/systemd",
-    "/run/sysusers.d",
-    "/run/tmpfiles.d",
-    "/sbin",
-    "/usr",
-];
 
 /// Where the files of packages have a second name, since `/lib` is a link to `/usr/lib` (hier(7)).
 const MERGED: &[&str] = &["/bin", "/lib", "/lib64", "/sbin"];
-
-impl Extent {
-    fn has(&self, subject: &Subject<'_>) -> bool {
-        match self {
-            Self::Anything => true,
-            Self::Scripts(scripts) => match subject {
-                Subject::Path(path) | Subject::Names(path) => {
-                    is_of_dpkg(path) || scripts.iter().any(|script| script.names_path(path))
-                }
-                Subject::Account(name) => scripts.iter().any(|script| script.names(name)),
-                // The solver has told of all packages, and services are kept from starting while packages come.
-                Subject::Package | Subject::Unit(_) => false,
-            },
-            Self::Service { name: unit, text } => match subject {
-                Subject::Path(path) | Subject::Names(path) => !is_static(path) || names_path(text, path),
-                Subject::Account(name) => names(text, name),
-                Subject::Unit(name) => may_start(unit, text, name),
-                Subject::Package => false,
-            },
-            Self::Decided(decided) => decided.has(subject),
-        }
-    }
-
-    /// How far a command reaches: one that says when it is done says what it is for, and what it names may be part of that;
-    /// any other may make anything.
-    pub(super) fn of_command(command: &Command, of: Option<&dyn Resource>) -> Self {
-        let Some(resource) = of.filter(|resource| !resource.runs_every_time()) else { return Self::Anything };
-        let words = command.argv.iter().skip(1).map(String::as_str);
-        let input = match &command.input {
-            Input::Text(content) | Input::Script { text: content, .. } => {
-                String::from_utf8_lossy(content.bytes())
-            }
-            Input::Nothing => "".into(),
-        };
-        let named = words.flat_map(paths_in).chain(paths_in(&input));
-        let paths = named.chain(resource.creates().map(PathBuf::from)).collect();
-        Self::Decided(Decided { paths, ..Decided::default() })
-    }
-
-    /// How far a resource reaches of which nothing is known but what it decides.
-    pub(super) fn of_resource(resource: &dyn Resource, simulated: &Simulated<'_>) -> Self {
-        if let Some(command) = resource.command() {
-            return Self::of_command(command, Some(resource));
-        }
-        let mut decided = Decided::default();
-        for claim in resource.claims() {
-            match claim {
-                Claim::Path(path)
-                | Claim::Line { path, .. }
-                | Claim::Block { path, .. }
-                | Claim::Key { path, .. } => {
-                    decided.paths.insert(path);
-                }
-                Claim::User(name) | Claim::Group(name) => drop(decided.accounts.insert(name)),
-                Claim::Unit(name) => {
-                    let text = simulated.text_of_unit(&name);
-                    decided.units.insert(name, text);
-                }
-                // These make nothing that is not there, or files that are claimed as well, or what nobody asks for.
-                Claim::Removed(_)
-                | Claim::Purged { .. }
-                | Claim::Permissions(_)
-                | Claim::Sysctl(_)
-                | Claim::KernelModule(_)
-                | Claim::BootParameter(_)
-                | Claim::Setting { .. }
-                | Claim::PackageHold(_)
-                | Claim::PackagePin { .. }
-                | Claim::AuthorizedKeys(_)
-                | Claim::AuthorizedKey { .. } => {}
-                Claim::Package(_) | Claim::PackageUpgrade => return Self::Anything,
-            }
-        }
-        if resource.claims().is_empty() { Self::Anything } else { Self::Decided(decided) }
-    }
-}
-
-impl Decided {
-    fn has(&self, subject: &Subject<'_>) -> bool {
-        match subject {
-            Subject::Path(path) => {
-                let is_of_unit = !self.units.is_empty() && !is_static(path);
-                self.paths.iter().any(|decided| path.starts_with(decided))
-                    || self.units.contains_key(last_of(path))
-                    || is_of_unit
-            }
-            Subject::Names(folder) => {
-                let is_of_unit = !self.units.is_empty() && (!is_static(folder) || folder.ends_with("wants"));
-                self.paths.iter().any(|decided| decided.starts_with(folder) || folder.starts_with(decided))
-                    || is_of_unit
-            }
-            Subject::Account(name) => self.accounts.contains(*name),
-            Subject::Package => false,
-            // One may start others.
-            Subject::Unit(name) => {
-                let starts = |(unit, text): (&String, &Option<String>)| {
-                    text.as_ref().is_none_or(|text| may_start(unit, text, name))
-                };
-                self.units.contains_key(*name) || self.units.iter().any(starts)
-            }
-        }
-    }
-}
-
-/// What says in a unit's file which others are started with it (systemd.unit(5), systemd.timer(5)), or runs a program that might do so.
-const STARTS: &[&str] = &[
-    "BindsTo",
-    "Exec",
-    "OnFailure",
-    "OnSuccess",
-    "Requires",
-    "Service",
-    "Sockets",
-    "Unit",
-    "Upholds",
-    "Wants",
-];
-
-/// Whether starting a unit may start another: its file says so, or it is there for one that is called alike, as a timer is.
-fn may_start(unit: &str, text: &str, name: &str) -> bool {
-    let stem = |name: &str| name.rsplit_once('.').map(|(stem, _)| stem.to_owned());
-    let starts = |line: &&str| STARTS.iter().any(|start| line.starts_with(start));
-    stem(unit) == stem(name) || text.lines().filter(starts).any(|line| names(line, name))
-}
-
-/// Whether dpkg and apt themselves write there.
-fn is_of_dpkg(path: &Path) -> bool {
-    let folders = [
-        "/var/cache",
-        "/var/lib/apt",
-        "/var/lib/dpkg",
-        "/var/log/alternatives.log",
-        "/var/log/apt",
-        "/var/log/dpkg.log",
-    ];
-    folders.iter().any(|folder| path.starts_with(folder))
-}
-
-fn is_static(path: &Path) -> bool {
-    // Nothing is put beside the folders of the root (hier(7)).
-    path.parent().is_none_or(|folder| folder == Path::new("/"))
-        || STATIC.iter().any(|folder| path.starts_with(folder))
-}
 
 /// Whether a path is below `/usr`, by either of its names.
 fn is_of_programs(path: &Path) -> bool {
@@ -273,22 +71,6 @@ impl Simulated<'_> {
     pub(crate) fn with_archives(mut self, archives: Archives) -> Self {
         self.archives = archives;
         self
-    }
-
-    /// Why something may be there that is not there now. Of all reasons the last is the likeliest: recipes configure what
-    /// they have just installed.
-    pub(super) fn why_possible(&self, subject: &Subject<'_>) -> Option<&Why> {
-        let possible = self.possible.iter().rev().find(|possible| possible.extent.has(subject));
-        possible.map(|possible| &possible.why)
-    }
-
-    /// Why it is not known what is at a path, although something is there: a resource decides it, and nobody knows how.
-    pub(super) fn undecided(&self, path: &Path) -> Option<&Why> {
-        let is_of = |possible: &&Possible| match &possible.extent {
-            Extent::Decided(decided) => decided.paths.contains(path),
-            _ => false,
-        };
-        self.possible.iter().rev().find(is_of).map(|possible| &possible.why)
     }
 
     /// Lays over what packages have in them, if that is known, and says what else they may make.
@@ -388,52 +170,6 @@ impl Simulated<'_> {
 
     fn is_link(&self, path: &Path) -> bool {
         matches!(self.entry(path), Ok(Known::Yes(Some(Entry { kind: EntryKind::Symlink { .. }, .. }))))
-    }
-
-    /// Whether what a guard looks at is as it is now, although the plan changes other things: it names paths, which nothing
-    /// before it has to do with, and its program is there.
-    pub(super) fn is_untouched(&self, guard: &Command) -> bool {
-        let accounts = ["/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow"];
-        let is_untouched = |path: &PathBuf| {
-            let of_accounts = accounts.iter().any(|file| Path::new(file).starts_with(path));
-            !self.paths.keys().any(|other| other.starts_with(path) || path.starts_with(other))
-                && self.why_possible(&Subject::Path(path)).is_none()
-                && self.why_possible(&Subject::Names(path)).is_none()
-                && !(of_accounts && !(self.users.is_empty() && self.groups.is_empty()))
-        };
-        let paths: Vec<PathBuf> = guard.argv.iter().skip(1).flat_map(|word| paths_in(word)).collect();
-        let program = guard.argv.first().map(String::as_str).unwrap_or_default();
-        let is_program = |folder: &&str| {
-            let path = Path::new(folder).join(program);
-            matches!(self.base.map(|base| base.entry(&path)), Some(Ok(Known::Yes(Some(_)))))
-        };
-        let is_there = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].iter().any(is_program);
-        is_there && !paths.is_empty() && paths.iter().all(is_untouched)
-    }
-
-    /// What is in the file of a unit; of a package's, if it is not known whether there is another in its place. An init script
-    /// is one as well.
-    fn text_of_unit(&self, name: &str) -> Option<String> {
-        let text = |path: PathBuf| match self.content(&path) {
-            Ok(Known::Yes(Some(bytes))) => Some(String::from_utf8_lossy(&bytes).into_owned()),
-            _ => None,
-        };
-        let packaged = |name: &str| text(Path::new("/usr/lib/systemd/system").join(name));
-        let of_template = || packaged(&template_of(name)?);
-        let init_script = || text(Path::new("/etc/init.d").join(name.strip_suffix(".service")?));
-        text_of(self, name).or_else(|| packaged(name)).or_else(of_template).or_else(init_script)
-    }
-
-    /// What starting a unit may make.
-    pub(super) fn extent_of_start(&self, name: &str) -> Extent {
-        // A file system that is mounted covers what was at its path.
-        let name = full_name(name);
-        match self.text_of_unit(&name) {
-            Some(text) if Path::new(&name).extension().is_none_or(|suffix| suffix != "mount") => {
-                Extent::Service { name, text }
-            }
-            _ => Extent::Anything,
-        }
     }
 }
 
@@ -568,25 +304,5 @@ mod tests {
         install(&mut simulated, "other");
         assert!(matches!(simulated.entry(Path::new("/etc/site/other.conf")), Ok(Known::Unknown(_))));
         assert!(matches!(simulated.package("site"), Ok(Known::Unknown(_))));
-    }
-
-    #[test]
-    fn a_service_makes_what_it_works_with_and_what_its_unit_names() {
-        let mut host = host();
-        let text = "[Service]\nUser=worker\nExecStartPre=keygen /etc/site/key\n[Unit]\nWants=helper.service\nBefore=other.service\n[Install]\nRequiredBy=other.service\n";
-        host.file("/usr/lib/systemd/system/site.service", text);
-        host.file("/usr/lib/systemd/system/other.timer", "[Timer]\nOnBootSec=0\n");
-        let mut simulated = Simulated::over(&host, Guards::Skip);
-        simulated.foresee(&Op::Unit { name: "site.service".into(), action: UnitAction::Start }, None);
-        let is_known = |path: &str| matches!(simulated.entry(Path::new(path)), Ok(Known::Yes(None)));
-        assert!(is_known("/etc/site/conf") && is_known("/usr/lib/x"));
-        assert!(!is_known("/etc/site/key") && !is_known("/var/lib/site") && !is_known("/srv/site"));
-        assert!(matches!(simulated.user("worker"), Ok(Known::Unknown(_))));
-        assert!(matches!(simulated.user("else"), Ok(Known::Yes(None))));
-        assert!(matches!(simulated.active("helper.service"), Ok(Known::Unknown(_))));
-        assert!(matches!(simulated.active("other.service"), Ok(Known::Yes(false))));
-        assert!(is_known("/swapfile") && is_known("/run/sysctl.d/a.conf") && !is_known("/run/site"));
-        simulated.foresee(&Op::Unit { name: "other.timer".into(), action: UnitAction::Start }, None);
-        assert!(matches!(simulated.active("other.service"), Ok(Known::Unknown(_))));
     }
 }

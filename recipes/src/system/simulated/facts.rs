@@ -3,7 +3,7 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use super::brought::Subject;
+use super::extent::Subject;
 use super::{Held, LaidOver, Simulated, fetched};
 use crate::archive::ReadSeek;
 use crate::op::{Command, PackageRequest, Upgrades};
