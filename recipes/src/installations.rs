@@ -231,6 +231,36 @@ mod tests {
     }
 
     #[test]
+    fn a_service_that_a_package_may_have_started_may_be_restarted() {
+        let mut fake = Fake::debian();
+        fake.file("/etc/f", "old\n");
+        fake.file("/usr/lib/systemd/system/a.service", "[Service]\nExecStart=/a\n");
+        let restart = "resources:\n- package: { name: a }\n- file: { path: /etc/f, content: x }\n  notify: again\nhandlers:\n  again: { service: { name: a, state: restarted } }\n";
+        let told = |fake: &Fake| {
+            let resolved = Example::recipe(restart).resolve(fake.host()).expect("valid");
+            plan_with_transaction(&resolved, fake, Guards::Skip, &[], None).expect("a plan").to_string()
+        };
+        insta::assert_snapshot!(told(&fake), @r"
+        example: package a
+          + install a
+        example: file /etc/f
+          ~ change /etc/f
+              --- /etc/f
+              +++ /etc/f
+              @@ -1 +1 @@
+              -old
+              +x
+              \ No newline at end of file
+        example: handler again (assumed), notified by example: file /etc/f
+          > restart a.service
+        Plan: 3 to change, 0 unchanged.
+        Of these 2 observed, 0 derived, 1 assumed.
+        ");
+        Example::resources("- service: { name: a, state: running }").settles(&mut fake);
+        assert!(told(&fake).contains("example: handler again (derived), notified by"));
+    }
+
+    #[test]
     fn nobody_is_asked_where_nothing_is_installed_or_the_answer_would_be_wrong() {
         let mut fake = Fake::debian();
         fake.solve_to(&[("b", Some("2"))]);

@@ -158,18 +158,20 @@ fn planned(
         for (id, step) in &recipe.handlers {
             let Some(by) = notified.get(id.as_str()) else { continue };
             let foreseen = foresee(step, &mut simulated, secrets)?;
+            let read = simulated.read();
             foreseen.happen(step, &mut simulated);
             let changes = foreseen.changes;
             if changes.is_empty() {
                 continue;
             }
-            // It runs for certain if one of those that notify it does.
+            // It runs for certain if one of those that notify it does, unless it has to look and cannot.
             let notifying = by.iter().filter_map(|index| plan.items.get(*index));
             let basis = match notifying.clone().map(|item| item.basis.max(Basis::Derived)).min() {
                 Some(basis) if !pending.contains(id) => basis,
                 // An earlier run left it to be done.
                 _ => Basis::Observed,
             };
+            let basis = if read == Some(Basis::Assumed) { Basis::Assumed } else { basis };
             let notified_by = notifying.map(|item| item.resource.clone()).collect();
             plan.items.push(PlanItem { resource: step.id.clone(), changes, basis, notified_by });
         }
