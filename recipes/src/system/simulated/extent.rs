@@ -81,7 +81,8 @@ impl Extent {
                 Subject::Package | Subject::Unit(_) => false,
             },
             Self::Service { name: unit, text } => match subject {
-                Subject::Path(path) | Subject::Names(path) => !is_static(path) || names_path(text, path),
+                Subject::Path(path) => !(is_static(path) || is_of_root(path)) || names_path(text, path),
+                Subject::Names(folder) => !is_static(folder) || names_path(text, folder),
                 Subject::Account(name) => names(text, name),
                 Subject::Unit(name) => may_start(unit, text, name),
                 Subject::Package => false,
@@ -148,7 +149,7 @@ impl Decided {
     fn has(&self, subject: &Subject<'_>) -> bool {
         match subject {
             Subject::Path(path) => {
-                let is_of_unit = !self.units.is_empty() && !is_static(path);
+                let is_of_unit = !(self.units.is_empty() || is_static(path) || is_of_root(path));
                 self.paths.iter().any(|decided| path.starts_with(decided))
                     || self.units.contains_key(last_of(path))
                     || is_of_unit
@@ -206,9 +207,12 @@ fn is_of_dpkg(path: &Path) -> bool {
 }
 
 fn is_static(path: &Path) -> bool {
-    // Nothing is put beside the folders of the root (hier(7)).
+    STATIC.iter().any(|folder| path.starts_with(folder))
+}
+
+/// Whether a path is beside the folders of the root, where nothing is put (hier(7)). What is in such a folder is another matter.
+fn is_of_root(path: &Path) -> bool {
     path.parent().is_none_or(|folder| folder == Path::new("/"))
-        || STATIC.iter().any(|folder| path.starts_with(folder))
 }
 
 impl Simulated<'_> {
@@ -264,12 +268,12 @@ impl Simulated<'_> {
 
     /// What starting a unit may make.
     pub(super) fn extent_of_start(&self, name: &str) -> Extent {
-        // A file system that is mounted covers what was at its path.
         let name = full_name(name);
         match self.text_of_unit(&name) {
             Some(text) if Path::new(&name).extension().is_none_or(|suffix| suffix != "mount") => {
                 Extent::Service { name, text }
             }
+            // A file system that is mounted covers what was at its path.
             _ => Extent::Anything,
         }
     }
@@ -297,6 +301,7 @@ mod tests {
         assert!(matches!(simulated.user("else"), Ok(Known::Yes(None))));
         assert!(matches!(simulated.active("helper.service"), Ok(Known::Unknown(_))));
         assert!(matches!(simulated.active("other.service"), Ok(Known::Yes(false))));
+        assert!(matches!(simulated.names(Path::new("/srv")), Ok(Known::Unknown(_))));
         assert!(is_known("/swapfile") && is_known("/run/sysctl.d/a.conf") && !is_known("/run/site"));
         simulated.foresee(&Op::Unit { name: "other.timer".into(), action: UnitAction::Start }, None);
         assert!(matches!(simulated.active("other.service"), Ok(Known::Unknown(_))));
