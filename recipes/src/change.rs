@@ -81,6 +81,13 @@ impl Change {
         self
     }
 
+    /// A file that is made of what is not all known yet, so that its size is not either.
+    pub(crate) fn incomplete(write: &WriteFile) -> Self {
+        let (path, attributes) = (write.path.display(), &write.attributes);
+        let summary = format!("create {path} ({attributes}), with content known after apply");
+        Self { summary, ..write_file(write) }
+    }
+
     /// What cannot be known, and why.
     pub(crate) fn unknown(why: &Why) -> Self {
         Self::new(ChangeKind::Unknown, format!("known after apply: whether {}", why.0))
@@ -90,6 +97,16 @@ impl Change {
     pub(crate) fn unless(self, why: &Why) -> Self {
         let summary = format!("{}, unless {}", self.summary, why.0);
         Self { kind: ChangeKind::Unknown, summary, ..self }
+    }
+
+    /// What will be done although there may be a file already of which nobody knows what is in it.
+    pub(crate) fn even_if(self, why: &Why) -> Self {
+        Self { summary: format!("{}, even if {}", self.summary, why.0), ..self }
+    }
+
+    /// What will be done in a file of which nobody knows what else is in it.
+    pub(crate) fn in_unknown(self) -> Self {
+        Self { summary: format!("{}, whatever is in it by then", self.summary), ..self }
     }
 }
 

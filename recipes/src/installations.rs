@@ -1,5 +1,6 @@
 //! What comes with the packages of a plan: versions and dependencies, as the package manager's solver says.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::change::Change;
@@ -52,19 +53,26 @@ impl Installations {
     }
 
     /// What the packages of a transaction bring; none if no archive is at hand, or if other packages go for them.
-    pub(crate) fn archives(&self, changes: &[PackageChange], facts: &dyn Facts) -> Option<Archives> {
-        let mut archives = Archives::default();
-        for change in changes {
-            let version = change.version.clone()?;
+    /// `looked_for` are texts of which has to be known whether they have them.
+    pub(crate) fn archives(
+        &self,
+        changes: &[PackageChange],
+        facts: &dyn Facts,
+        looked_for: BTreeSet<String>,
+    ) -> Option<Archives> {
+        let source = |change: &PackageChange| {
             let requested = self.places.iter().find(|place| place.package.name == change.name);
-            let source = requested.and_then(|place| place.package.source.as_deref());
-            let archive = match facts.package_archive(change, source) {
-                Ok(Known::Yes(archive)) => archive,
-                _ => None,
-            };
-            archives.0.insert(change.name.clone(), (version, archive));
+            requested.and_then(|place| place.package.source.as_deref())
+        };
+        let versions: Vec<String> =
+            changes.iter().map(|change| change.version.clone()).collect::<Option<_>>()?;
+        let asked: Vec<_> = changes.iter().map(|change| (change, source(change))).collect();
+        let Ok(Known::Yes(archives)) = facts.package_archives(&asked, &looked_for) else { return None };
+        if archives.iter().all(Option::is_none) {
+            return None;
         }
-        archives.0.values().any(|(_, archive)| archive.is_some()).then_some(archives)
+        let names = changes.iter().map(|change| change.name.clone());
+        Some(Archives { packages: names.zip(versions.into_iter().zip(archives)).collect(), looked_for })
     }
 
     /// Tells in a plan which versions are installed, and at the last package what else all of them bring.

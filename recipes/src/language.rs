@@ -237,13 +237,23 @@ fn what_a_command_prints_is_known_to_what_comes_after_it() {
 #[test]
 fn what_depends_on_a_command_is_unknown_as_long_as_something_comes_before_it() {
     let (example, fake) = registered();
-    insta::assert_snapshot!(example.plan(&fake).expect("a plan"), @"
-    example: file /etc/address (assumed)
-      ? known after apply: whether `hostname --fqdn` then prints the same
-    example: template /etc/lines (assumed)
-      ? known after apply: whether `hostname --fqdn` then prints the same
-    Plan: 0 to change, 2 known after apply, 2 unchanged.
-    Of these 0 observed, 0 derived, 4 assumed.
+    insta::assert_snapshot!(example.plan(&fake).expect("a plan"), @r"
+    example: file /etc/address (derived)
+      + create /etc/address (root:root 0644), with content known after apply
+          --- /dev/null
+          +++ /etc/address
+          @@ -0,0 +1 @@
+          +(known after apply)
+          \ No newline at end of file
+    example: template /etc/lines (derived)
+      + create /etc/lines (root:root 0644), with content known after apply
+          --- /dev/null
+          +++ /etc/lines
+          @@ -0,0 +1 @@
+          +[(known after apply)]
+          \ No newline at end of file
+    Plan: 2 to change, 2 unchanged.
+    Of these 0 observed, 2 derived, 2 assumed.
     ");
     let resolved = example.resolve(fake.host()).expect("valid");
     insta::assert_snapshot!(plan(&resolved, &fake, Guards::Run).expect("a plan"), @r"
@@ -255,10 +265,15 @@ fn what_depends_on_a_command_is_unknown_as_long_as_something_comes_before_it() {
           +192.0.2.1
           +192.0.2.2
           \ No newline at end of file
-    example: template /etc/lines (assumed)
-      ? known after apply: whether `hostname --fqdn` then prints the same
-    Plan: 1 to change, 1 known after apply, 2 unchanged.
-    Of these 3 observed, 0 derived, 1 assumed.
+    example: template /etc/lines (derived)
+      + create /etc/lines (root:root 0644), with content known after apply
+          --- /dev/null
+          +++ /etc/lines
+          @@ -0,0 +1 @@
+          +[(known after apply)]
+          \ No newline at end of file
+    Plan: 2 to change, 2 unchanged.
+    Of these 3 observed, 1 derived, 0 assumed.
     ");
 }
 

@@ -63,6 +63,7 @@ pub mod drift;
 pub mod duration;
 pub mod error;
 pub mod event;
+mod foreseen;
 pub mod from_node;
 pub mod input;
 mod installations;

@@ -10,13 +10,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::change::{Change, ChangeKind, Fingerprint};
+use crate::foreseen::{Foreseen, foresee, next_batch};
 use crate::installations::Installations;
 use crate::op::{Op, UnitAction};
-use crate::resolve::{Resolved, Step};
+use crate::resolve::Resolved;
 use crate::resource::SECRET_FILES;
-use crate::run::{RunError, begins_transaction, goes_on_with_transaction};
+use crate::run::RunError;
+use crate::system::Facts;
 use crate::system::simulated::Simulated;
-use crate::system::{Facts, PlanError};
 
 /// What a run would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -99,7 +100,7 @@ pub fn plan_with_pending(
     guards: Guards,
     pending: &[String],
 ) -> Result<Plan, RunError> {
-    Ok(planned(resolved, Simulated::over(facts, guards), pending, None)?.0)
+    Ok(planned(resolved, &mut Simulated::over(facts, guards), pending, None)?.0)
 }
 
 /// The same, and what comes with the packages that are installed. If there are any, the package manager is
@@ -115,11 +116,12 @@ pub fn plan_with_transaction(
     pending: &[String],
     secrets: Option<&Fingerprint<'_>>,
 ) -> Result<Plan, RunError> {
-    let (mut plan, mut installations) = planned(resolved, Simulated::over(facts, guards), pending, secrets)?;
+    let mut simulated = Simulated::over(facts, guards);
+    let (mut plan, mut installations) = planned(resolved, &mut simulated, pending, secrets)?;
     let Some(changes) = installations.transaction(facts) else { return Ok(plan) };
-    if let Some(archives) = installations.archives(&changes, facts) {
-        let simulated = Simulated::over(facts, guards).with_archives(archives);
-        (plan, installations) = planned(resolved, simulated, pending, secrets)?;
+    if let Some(archives) = installations.archives(&changes, facts, simulated.looked_for()) {
+        let mut simulated = Simulated::over(facts, guards).with_archives(archives);
+        (plan, installations) = planned(resolved, &mut simulated, pending, secrets)?;
     }
     installations.tell(&mut plan, &changes);
     Ok(plan)
@@ -127,7 +129,7 @@ pub fn plan_with_transaction(
 
 fn planned(
     resolved: &Resolved,
-    mut simulated: Simulated<'_>,
+    simulated: &mut Simulated<'_>,
     pending: &[String],
     secrets: Option<&Fingerprint<'_>>,
 ) -> Result<(Plan, Installations), RunError> {
@@ -139,11 +141,11 @@ fn planned(
     for recipe in &resolved.recipes {
         let mut steps = recipe.resources.as_slice();
         while !steps.is_empty() {
-            let batch = next_batch(steps, &mut simulated, secrets)?;
+            let batch = next_batch(steps, simulated, secrets)?;
             let (done, rest) = steps.split_at(batch.len());
             for (step, foreseen) in done.iter().zip(batch) {
-                foreseen.happen(step, &mut simulated);
-                let Foreseen { ops, changes, basis } = foreseen;
+                foreseen.happen(step, simulated);
+                let Foreseen { ops, changes, basis, .. } = foreseen;
                 installations.note(plan.items.len(), &ops.unwrap_or_default());
                 if !changes.is_empty() {
                     for handler in &step.notify {
@@ -157,9 +159,9 @@ fn planned(
         }
         for (id, step) in &recipe.handlers {
             let Some(by) = notified.get(id.as_str()) else { continue };
-            let foreseen = foresee(step, &mut simulated, secrets)?;
+            let foreseen = foresee(step, simulated, secrets)?;
             let read = simulated.read();
-            foreseen.happen(step, &mut simulated);
+            foreseen.happen(step, simulated);
             let changes = foreseen.changes;
             if changes.is_empty() {
                 continue;
@@ -177,80 +179,6 @@ fn planned(
         }
     }
     Ok((plan, installations))
-}
-
-/// What would be done for a resource.
-struct Foreseen {
-    /// As operations; none if it is not known which.
-    ops: Option<Vec<Op>>,
-    /// As it is shown.
-    changes: Vec<Change>,
-    basis: Basis,
-}
-
-impl Foreseen {
-    /// Takes it as done.
-    fn happen(&self, step: &Step, simulated: &mut Simulated<'_>) {
-        match &self.ops {
-            Some(ops) => ops.iter().for_each(|op| simulated.foresee(op, Some(&*step.resource))),
-            None => simulated.foresee_unknown(&format!("`{}`", step.id), &*step.resource),
-        }
-    }
-}
-
-/// What would be done for the next resource, and for those behind it that a run makes true together with it.
-fn next_batch(
-    steps: &[Step],
-    simulated: &mut Simulated<'_>,
-    secrets: Option<&Fingerprint<'_>>,
-) -> Result<Vec<Foreseen>, RunError> {
-    let Some((first, rest)) = steps.split_first() else { return Ok(Vec::new()) };
-    let mut batch = vec![foresee(first, simulated, secrets)?];
-    if batch[0].ops.as_deref().is_some_and(begins_transaction) {
-        for step in rest.iter().take_while(|step| goes_on_with_transaction(step)) {
-            batch.push(foresee(step, simulated, secrets)?);
-        }
-    }
-    Ok(batch)
-}
-
-fn foresee(
-    step: &Step,
-    simulated: &mut Simulated<'_>,
-    secrets: Option<&Fingerprint<'_>>,
-) -> Result<Foreseen, RunError> {
-    let shown = |op: &Op| match secrets {
-        Some(secrets) => Change::from(op).with_fingerprints(op, secrets),
-        None => Change::from(op),
-    };
-    simulated.read_anew();
-    let why = match step.resource.plan(simulated) {
-        Ok(ops) => {
-            let runs = ops.iter().any(|op| matches!(op, Op::Run(_)));
-            let basis = match simulated.read() {
-                Some(basis) => basis,
-                // A command that nothing is asked for runs every time, and nobody knows what for.
-                None if runs => Basis::Assumed,
-                None => Basis::Observed,
-            };
-            let changes = ops.iter().map(shown).collect();
-            return Ok(Foreseen { ops: Some(ops), changes, basis });
-        }
-        Err(PlanError::Unknown(why)) => why,
-        Err(error) => return Err(RunError::planning(step, error)),
-    };
-    // What would be done if what is absent stayed absent is the best that can be shown.
-    let certain = simulated.pretend_certain();
-    let planned = step.resource.plan(simulated);
-    simulated.restore(certain);
-    let (ops, changes) = match planned {
-        Ok(ops) if !ops.is_empty() => {
-            let changes = ops.iter().map(|op| shown(op).unless(&why)).collect();
-            (Some(ops), changes)
-        }
-        _ => (None, vec![Change::unknown(&why)]),
-    };
-    Ok(Foreseen { ops, changes, basis: Basis::Assumed })
 }
 
 impl Plan {

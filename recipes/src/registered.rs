@@ -248,6 +248,10 @@ impl Resource for Deferred {
         self.resource.build_now(&self.asks, facts)?.plan(facts)
     }
 
+    fn foreseen(&self) -> Option<&dyn Resource> {
+        self.foreseen.as_deref()
+    }
+
     fn is_reaction(&self) -> bool {
         self.foreseen.as_ref().is_some_and(|resource| resource.is_reaction())
     }

@@ -23,7 +23,7 @@ pub(super) fn drop_ins(
 ) -> Result<Option<Vec<DropIn>>, FactsError> {
     let mut paths: BTreeMap<String, PathBuf> = BTreeMap::new();
     for directory in directories {
-        let Known::Yes(names) = facts.names(Path::new(directory))? else { return Ok(None) };
+        let Some(names) = facts.names_if_known(Path::new(directory))? else { return Ok(None) };
         for name in names.into_iter().filter(|name| has_extension(name, extension)) {
             let path = Path::new(directory).join(&name);
             paths.entry(name).or_insert(path);

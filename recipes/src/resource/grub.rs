@@ -32,6 +32,8 @@ fn keeps_variable(value: &str) -> bool {
 pub(super) fn wanted_by_others(facts: &dyn Facts, ours: &str) -> Result<BTreeSet<String>, PlanError> {
     let main = facts.content(Path::new(SETTINGS))?.known()?.unwrap_or_default();
     let mut texts = vec![String::from_utf8_lossy(&main).into_owned()];
+    // What they ask for decides something here, so that it matters whether they are known.
+    facts.names(Path::new(FOLDER))?;
     let others = drop_ins(facts, &[FOLDER], "cfg", |name| name != ours)?.unwrap_or_default();
     texts.extend(others.into_iter().map(|other| other.text));
     let lines = texts.iter().flat_map(|text| text.lines()).filter(|line| !line.trim_start().starts_with('#'));

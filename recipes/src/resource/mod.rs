@@ -195,6 +195,11 @@ pub trait Resource: fmt::Debug {
     /// When it depends on what only performing can tell, or cannot be had on this host.
     fn plan(&self, facts: &dyn Facts) -> Result<Vec<Op>, PlanError>;
 
+    /// The resource with something else in the place of what is not known before commands have run, if it depends on that.
+    fn foreseen(&self) -> Option<&dyn Resource> {
+        None
+    }
+
     /// Whether it is a thing to do rather than a thing to be, so that it makes sense as a handler only.
     fn is_reaction(&self) -> bool {
         false

@@ -401,12 +401,20 @@ impl Facts for Fake {
         Ok(self.transaction.clone().map_or_else(unknown, Known::Yes))
     }
 
-    fn package_archive(
+    fn package_archives(
         &self,
-        package: &PackageChange,
-        _source: Option<&Path>,
-    ) -> Reading<Option<PackageArchive>> {
-        Ok(Known::Yes(self.archives.get(&package.name).cloned()))
+        packages: &[(&PackageChange, Option<&Path>)],
+        texts: &BTreeSet<String>,
+    ) -> Reading<Vec<Option<PackageArchive>>> {
+        let archive = |(package, _): &(&PackageChange, Option<&Path>)| {
+            let archive = self.archives.get(&package.name)?;
+            let contents = archive.entries.values().filter_map(|(_, content)| content.as_deref());
+            let whole = contents.chain([archive.scripts.as_bytes()]).map(String::from_utf8_lossy);
+            let whole = whole.collect::<Vec<_>>().join("\n");
+            let texts = texts.iter().filter(|text| whole.contains(text.as_str())).cloned().collect();
+            Some(PackageArchive { texts, ..archive.clone() })
+        };
+        Ok(Known::Yes(packages.iter().map(archive).collect()))
     }
 
     fn user(&self, name: &str) -> Reading<Option<User>> {

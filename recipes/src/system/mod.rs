@@ -57,6 +57,16 @@ pub trait Facts {
     fn is_half_there(&self, _package: &str) -> Reading<bool> {
         Ok(Known::Yes(false))
     }
+    /// The same for who looks for contradictions there: nothing follows for a plan from not knowing it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn names_if_known(&self, path: &Path) -> Result<Option<Vec<String>>, FactsError> {
+        Ok(match self.names(path)? {
+            Known::Yes(names) => Some(names),
+            Known::Unknown(_) => None,
+        })
+    }
     /// What a package's file says of itself; `None` if there is no such file.
     fn package_file(&self, path: &Path) -> Reading<Option<PackageFile>>;
     /// Whether a package is held, so that no upgrade changes it; `false` if it is not installed.
@@ -67,14 +77,14 @@ pub trait Facts {
     /// All that installing packages would come to: these, what comes with them, and what goes. It is of the
     /// package lists at hand, and not known if they do not have a package.
     fn transaction(&self, packages: &[PackageRequest]) -> Reading<Vec<PackageChange>>;
-    /// What a package of such a transaction brings; `None` if its archive is not at hand. `source` is the file that it is
-    /// installed from, where it does not come from a repository.
-    fn package_archive(
+    /// What packages of such a transaction bring, in their order; `None` where the archive is not at hand. With each comes the
+    /// file that it is installed from, where it does not come from a repository. `texts` are looked for in what they have in them.
+    fn package_archives(
         &self,
-        _package: &PackageChange,
-        _source: Option<&Path>,
-    ) -> Reading<Option<PackageArchive>> {
-        Ok(Known::Yes(None))
+        packages: &[(&PackageChange, Option<&Path>)],
+        _texts: &BTreeSet<String>,
+    ) -> Reading<Vec<Option<PackageArchive>>> {
+        Ok(Known::Yes(vec![None; packages.len()]))
     }
     /// An account.
     fn user(&self, name: &str) -> Reading<Option<User>>;
@@ -318,6 +328,8 @@ pub struct PackageArchive {
     pub conffiles: BTreeSet<PathBuf>,
     /// The scripts that run when it is installed.
     pub scripts: String,
+    /// Those of the texts looked for that are in its scripts, or in a text that it brings.
+    pub texts: BTreeSet<String>,
 }
 
 /// What a run is for.
@@ -404,7 +416,7 @@ pub struct PackageFile {
 }
 
 /// An account.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct User {
     /// The number, if it is decided.
     pub uid: Option<u32>,

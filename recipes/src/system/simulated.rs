@@ -3,7 +3,7 @@
 //! What operations do for certain is laid over what is true now. What they may do besides (the files of
 //! a package, whatever a command makes) is not guessed: from then on what is absent is unknown.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,16 @@ use extent::{Extent, Subject};
 
 /// The version of a package that will be the newest there is then.
 pub(super) const NEWEST: &str = "(newest)";
+
+/// What is taken for what nobody knows.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Pretence {
+    Nothing,
+    /// What is absent stays absent, and what may change is as it is.
+    Absent,
+    /// At this path is a file in which nothing is, and every folder and account is there.
+    EmptyFile(PathBuf),
+}
 
 /// Facts with the effects of operations laid over them.
 pub struct Simulated<'a> {
@@ -52,8 +62,10 @@ pub struct Simulated<'a> {
     brought: BTreeSet<String>,
     /// The folders that archives are unpacked into: what is in them is not known any more.
     unpacked: Vec<(PathBuf, Why)>,
-    /// Whether what is absent is taken as absent, and what may change as it is.
-    pretends: bool,
+    /// What is taken for what nobody knows.
+    pretence: Pretence,
+    /// The texts of which it was asked whether packages have them.
+    looked_for: RefCell<BTreeSet<String>>,
     guards: Guards,
     /// Whether anything was foreseen at all.
     changed: bool,
@@ -108,7 +120,8 @@ impl<'a> Simulated<'a> {
             archives: Archives::default(),
             brought: BTreeSet::new(),
             unpacked: Vec::new(),
-            pretends: false,
+            pretence: Pretence::Nothing,
+            looked_for: RefCell::default(),
             guards: Guards::Skip,
             changed: false,
             read: Cell::new(None),
@@ -163,23 +176,25 @@ impl<'a> Simulated<'a> {
         self.possible.push(Possible { extent, why: Why(why) });
     }
 
-    /// Takes a resource as done of which it is not known what it does, but for what it decides.
-    pub fn foresee_unknown(&mut self, what: &str, resource: &dyn Resource) {
+    /// Takes a resource as done of which it is not known what it does, but for what it decides, and maybe for the text that it
+    /// adds to a file.
+    pub(crate) fn foresee_unknown(&mut self, what: &str, resource: &dyn Resource, adds: Option<String>) {
         self.changed = true;
-        let extent = Extent::of_resource(resource, self);
+        let extent = Extent::of_resource(resource, self).adding(adds);
         self.possible.push(Possible { extent, why: Why(format!("{what} makes it")) });
     }
 
-    /// Takes what is absent as absent, until [`Self::restore`] gets back what this returns.
-    pub(crate) fn pretend_certain(&mut self) -> Vec<Possible> {
-        self.pretends = true;
-        mem::take(&mut self.possible)
-    }
-
-    /// Ends what [`Self::pretend_certain`] began.
-    pub(crate) fn restore(&mut self, possible: Vec<Possible>) {
-        self.pretends = false;
-        self.possible = possible;
+    /// What comes out while something is taken for what nobody knows.
+    pub(crate) fn pretending<T>(&mut self, pretence: Pretence, read: impl FnOnce(&Self) -> T) -> T {
+        let is_absent = pretence == Pretence::Absent;
+        let possible = if is_absent { mem::take(&mut self.possible) } else { Vec::new() };
+        self.pretence = pretence;
+        let result = read(self);
+        self.pretence = Pretence::Nothing;
+        if is_absent {
+            self.possible = possible;
+        }
+        result
     }
 
     /// Takes an operation as done, with only its certain effects.
@@ -370,6 +385,23 @@ impl<'a> Simulated<'a> {
         Known::Unknown(why)
     }
 
+    /// A fact, or what is taken for it where nobody knows it and [`Pretence::EmptyFile`] is made.
+    fn or_pretended<T>(
+        &self,
+        fact: Known<Option<T>>,
+        pretended: impl FnOnce(&Path) -> T,
+    ) -> Known<Option<T>> {
+        match (fact, &self.pretence) {
+            (Known::Unknown(_), Pretence::EmptyFile(path)) => Known::Yes(Some(pretended(path))),
+            (fact, _) => fact,
+        }
+    }
+
+    /// The texts of which it was asked whether packages have them.
+    pub(crate) fn looked_for(&self) -> BTreeSet<String> {
+        self.looked_for.borrow().clone()
+    }
+
     /// What is at a path underneath, where nothing was unpacked over it and no checkout takes its place.
     fn at_path<T>(
         &self,
@@ -403,7 +435,12 @@ impl<'a> Simulated<'a> {
     /// Why what is at a path is not known, although the host underneath knows it.
     fn unpacked(&self, path: &Path) -> Option<&Why> {
         let above = |(folder, _): &&(PathBuf, Why)| path.starts_with(folder) && path != folder;
-        self.unpacked.iter().rev().find(above).map(|(_, why)| why).filter(|_| !self.pretends)
+        self.unpacked
+            .iter()
+            .rev()
+            .find(above)
+            .map(|(_, why)| why)
+            .filter(|_| self.pretence != Pretence::Absent)
     }
 
     /// The same of a path in a checkout, or of the checkout itself.

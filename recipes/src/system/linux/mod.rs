@@ -360,14 +360,13 @@ impl Facts for Linux {
         Ok(manager.transaction(self, packages).map_err(failed)?.map_or_else(unknown, Known::Yes))
     }
 
-    fn package_archive(
+    fn package_archives(
         &self,
-        package: &PackageChange,
-        source: Option<&Path>,
-    ) -> Reading<Option<PackageArchive>> {
-        let Some(manager) = package::of(&self.host.os) else { return Ok(Known::Yes(None)) };
-        let failed = |source| FactsError { what: format!("the archive of `{}`", package.name), source };
-        manager.archive(self, package, source).map(Known::Yes).map_err(failed)
+        packages: &[(&PackageChange, Option<&Path>)],
+        texts: &BTreeSet<String>,
+    ) -> Reading<Vec<Option<PackageArchive>>> {
+        let failed = |source| FactsError { what: "the archives of packages".into(), source };
+        package::archives(self, packages, texts).map(Known::Yes).map_err(failed)
     }
 
     fn user(&self, name: &str) -> Reading<Option<User>> {

@@ -1,6 +1,6 @@
 //! What packages bring whose archives are at hand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::path::Path;
 
@@ -20,9 +20,19 @@ fn is_of_programs(path: &Path) -> bool {
 
 /// The packages that a plan installs, by name, with their versions and with what they bring, where their archives are at hand.
 #[derive(Default)]
-pub(crate) struct Archives(pub(crate) BTreeMap<String, (String, Option<PackageArchive>)>);
+pub(crate) struct Archives {
+    pub(crate) packages: BTreeMap<String, (String, Option<PackageArchive>)>,
+    /// The texts that were looked for in them.
+    pub(crate) looked_for: BTreeSet<String>,
+}
 
 impl Archives {
+    /// Whether a text is in none of them, as far as it was looked for.
+    pub(super) fn lack(&self, text: &str) -> bool {
+        let archives = self.packages.values().filter_map(|(_, archive)| archive.as_ref());
+        self.looked_for.contains(text) && !archives.into_iter().any(|archive| archive.texts.contains(text))
+    }
+
     /// What comes with some packages: these, what they depend on, and what that does. None if an archive is missing.
     fn with<'a>(
         &'a self,
@@ -57,7 +67,7 @@ impl Archives {
         &'a self,
         name: &str,
     ) -> impl Iterator<Item = (&'a str, &'a (String, Option<PackageArchive>))> {
-        self.0
+        self.packages
             .iter()
             .filter(move |(other, (_, archive))| {
                 *other == name || archive.as_ref().is_some_and(|archive| archive.provides.contains(name))
@@ -182,7 +192,8 @@ mod tests {
     use crate::system::units::{Enablement, unit};
 
     const UNIT: &str = "[Service]\nExecStart=/usr/sbin/site\n[Install]\nWantedBy=multi-user.target\n";
-    const SCRIPTS: &str = "make_account www-site\n\
+    const SCRIPTS: &str = "make_account() { useradd $1; }\n\
+                           make_account www-site\n\
                            touch /etc/site/made.conf\n\
                            make-key --new\n\
                            if deb-systemd-helper debian-installed 'extra.service'; then deb-systemd-helper enable 'extra.service'; fi\n\
@@ -225,7 +236,8 @@ mod tests {
         };
         let other = PackageArchive { depends: vec![vec!["missing".into()]], ..PackageArchive::default() };
         let coming = [("site", Some(site)), ("lib", Some(lib)), ("other", Some(other)), ("missing", None)];
-        Archives(coming.map(|(name, archive)| (name.to_owned(), ("1".to_owned(), archive))).into())
+        let packages = coming.map(|(name, archive)| (name.to_owned(), ("1".to_owned(), archive))).into();
+        Archives { packages, looked_for: BTreeSet::new() }
     }
 
     fn install(simulated: &mut Simulated<'_>, name: &str) {
@@ -278,7 +290,7 @@ mod tests {
     fn a_service_whose_unit_may_have_another_in_its_place_makes_no_more_than_a_service() {
         let host = host();
         let mut archives = archives();
-        if let Some((_, Some(site))) = archives.0.get_mut("site") {
+        if let Some((_, Some(site))) = archives.packages.get_mut("site") {
             site.scripts +=
                 "test -d /run/systemd/system && systemctl disable site.service worker@one.service\n";
             let template = (entry(EntryKind::File), Some(UNIT.into()));
@@ -292,7 +304,7 @@ mod tests {
         ));
         simulated.foresee(&Op::Unit { name: "site.service".into(), action: UnitAction::Start }, None);
         assert!(matches!(simulated.entry(Path::new("/etc/other")), Ok(Known::Yes(None))));
-        assert!(matches!(simulated.entry(Path::new("/var/lib/other")), Ok(Known::Unknown(_))));
+        assert!(matches!(simulated.entry(Path::new("/var/tmp/other")), Ok(Known::Unknown(_))));
         let of_instance = |name: &str| simulated.text_of_unit(name).as_deref() == Some(UNIT);
         assert!(of_instance("worker@one.service") && !of_instance("worker.service"));
     }

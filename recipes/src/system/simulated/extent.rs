@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::Simulated;
 use super::scripts::{Script, last_of, names, names_path, paths_in};
+use super::{Held, LaidOver, Node, Simulated};
 use crate::op::{Command, Input};
 use crate::resource::{Claim, Resource};
 use crate::system::units::{full_name, template_of, text_of};
@@ -34,9 +34,13 @@ pub(super) enum Extent {
 #[derive(Default)]
 pub(super) struct Decided {
     paths: BTreeSet<PathBuf>,
+    /// Those of them that are folders in which it makes nothing.
+    folders: BTreeSet<PathBuf>,
     accounts: BTreeSet<String>,
     /// Units, which may be started, with what is in their files, if that is known.
     units: BTreeMap<String, Option<String>>,
+    /// What it adds to what is at its path, if that is all that it does.
+    adds: Option<String>,
 }
 
 /// What a fact is about.
@@ -69,25 +73,28 @@ const STATIC: &[&str] = &[
 ];
 
 impl Extent {
-    fn has(&self, subject: &Subject<'_>) -> bool {
+    fn has(&self, subject: &Subject<'_>, is_there: &dyn Fn(&Path) -> bool) -> bool {
         match self {
             Self::Anything => true,
             Self::Scripts(scripts) => match subject {
                 Subject::Path(path) | Subject::Names(path) => {
                     is_of_dpkg(path) || scripts.iter().any(|script| script.names_path(path))
                 }
-                Subject::Account(name) => scripts.iter().any(|script| script.names(name)),
+                Subject::Account(name) => scripts.iter().any(|script| script.may_make_account(name)),
                 // The solver has told of all packages, and services are kept from starting while packages come.
                 Subject::Package | Subject::Unit(_) => false,
             },
             Self::Service { name: unit, text } => match subject {
-                Subject::Path(path) => !(is_static(path) || is_of_root(path)) || names_path(text, path),
+                Subject::Path(path) => {
+                    let is_kept_off = is_static(path) || is_of_root(path) || is_of_other(path, unit, text);
+                    !is_kept_off || names_path(text, path)
+                }
                 Subject::Names(folder) => !is_static(folder) || names_path(text, folder),
                 Subject::Account(name) => names(text, name),
                 Subject::Unit(name) => may_start(unit, text, name),
                 Subject::Package => false,
             },
-            Self::Decided(decided) => decided.has(subject),
+            Self::Decided(decided) => decided.has(subject, is_there),
         }
     }
 
@@ -107,6 +114,14 @@ impl Extent {
         Self::Decided(Decided { paths, ..Decided::default() })
     }
 
+    /// The same, where all that a resource does is to add a text.
+    pub(super) fn adding(self, adds: Option<String>) -> Self {
+        match self {
+            Self::Decided(decided) => Self::Decided(Decided { adds, ..decided }),
+            other => other,
+        }
+    }
+
     /// How far a resource reaches of which nothing is known but what it decides.
     pub(super) fn of_resource(resource: &dyn Resource, simulated: &Simulated<'_>) -> Self {
         if let Some(command) = resource.command() {
@@ -115,6 +130,7 @@ impl Extent {
         let mut decided = Decided::default();
         for claim in resource.claims() {
             match claim {
+                Claim::Purged { path, .. } => drop(decided.folders.insert(path)),
                 Claim::Path(path)
                 | Claim::Line { path, .. }
                 | Claim::Block { path, .. }
@@ -128,7 +144,6 @@ impl Extent {
                 }
                 // These make nothing that is not there, or files that are claimed as well, or what nobody asks for.
                 Claim::Removed(_)
-                | Claim::Purged { .. }
                 | Claim::Permissions(_)
                 | Claim::Sysctl(_)
                 | Claim::KernelModule(_)
@@ -146,18 +161,31 @@ impl Extent {
 }
 
 impl Decided {
-    fn has(&self, subject: &Subject<'_>) -> bool {
+    fn has(&self, subject: &Subject<'_>, is_there: &dyn Fn(&Path) -> bool) -> bool {
         match subject {
             Subject::Path(path) => {
-                let is_of_unit = !(self.units.is_empty() || is_static(path) || is_of_root(path));
-                self.paths.iter().any(|decided| path.starts_with(decided))
-                    || self.units.contains_key(last_of(path))
-                    || is_of_unit
+                let is_kept_off = is_static(path) || is_of_root(path);
+                let is_of = |(unit, text): (&String, &Option<String>)| {
+                    !text.as_ref().is_some_and(|text| is_of_other(path, unit, text))
+                };
+                let is_of_unit = !is_kept_off && self.units.iter().any(is_of);
+                let has = |decided: &PathBuf| {
+                    path == decided || path.starts_with(decided) && !self.folders.contains(decided)
+                };
+                self.paths.iter().any(has) || self.units.contains_key(last_of(path)) || is_of_unit
             }
             Subject::Names(folder) => {
                 let is_of_unit = !self.units.is_empty() && (!is_static(folder) || folder.ends_with("wants"));
-                self.paths.iter().any(|decided| decided.starts_with(folder) || folder.starts_with(decided))
-                    || is_of_unit
+                // With what is deeper comes the folder that it is in, if that is not there.
+                let is_in = |decided: &PathBuf| {
+                    let below = decided.strip_prefix(folder).ok().and_then(|below| below.iter().next());
+                    below.is_some_and(|name| {
+                        let child = folder.join(name);
+                        child == *decided && !self.folders.contains(decided) || !is_there(&child)
+                    })
+                };
+                let has = |decided: &PathBuf| is_in(decided) || folder.starts_with(decided);
+                self.paths.iter().any(has) || is_of_unit
             }
             Subject::Account(name) => self.accounts.contains(*name),
             Subject::Package => false,
@@ -215,12 +243,28 @@ fn is_of_root(path: &Path) -> bool {
     path.parent().is_none_or(|folder| folder == Path::new("/"))
 }
 
+/// Whether a path is beside the folders in which each program keeps its own, and has another name than a unit and all that it runs
+/// (Filesystem Hierarchy Standard 3.0, 5.5 and 5.8).
+fn is_of_other(path: &Path, unit: &str, text: &str) -> bool {
+    let is_shared =
+        |folder: &Path| ["/var/cache", "/var/lib"].iter().any(|shared| folder == Path::new(shared));
+    path.parent().is_some_and(is_shared) && !names(unit, last_of(path)) && !names(text, last_of(path))
+}
+
 impl Simulated<'_> {
     /// Why something may be there that is not there now. Of all reasons the last is the likeliest: recipes configure what
     /// they have just installed.
     pub(super) fn why_possible(&self, subject: &Subject<'_>) -> Option<&Why> {
-        let possible = self.possible.iter().rev().find(|possible| possible.extent.has(subject));
-        possible.map(|possible| &possible.why)
+        let has = |possible: &&Possible| possible.extent.has(subject, &|path| self.is_there(path));
+        self.possible.iter().rev().find(has).map(|possible| &possible.why)
+    }
+
+    /// Whether something is at a path, although it may not be known what.
+    fn is_there(&self, path: &Path) -> bool {
+        match self.laid_over(path) {
+            Some(over) => matches!(over, LaidOver::Node(_)),
+            None => matches!(self.base.map(|base| base.entry(path)), Some(Ok(Known::Yes(Some(_))))),
+        }
     }
 
     /// Why it is not known what is at a path, although something is there: a resource decides it, and nobody knows how.
@@ -230,6 +274,42 @@ impl Simulated<'_> {
             _ => false,
         };
         self.possible.iter().rev().find(is_of).map(|possible| &possible.why)
+    }
+
+    /// Whether a text is not in what is at a path, nor in anything that may have been put there, since one of its lines is not.
+    pub(crate) fn is_new(&self, path: &Path, text: &str) -> bool {
+        // Shorter ones are anywhere.
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| line.len() >= 8).collect();
+        self.looked_for.borrow_mut().extend(lines.iter().map(|line| (*line).to_owned()));
+        let is_decided_elsewhere = match self.laid_over(path) {
+            None | Some(LaidOver::Node(Node { content: Held::Packed(_), .. })) => {
+                self.checked_out(path).is_some() || self.unpacked(path).is_some()
+            }
+            Some(_) => true,
+        };
+        let now = match self.base.map(|base| base.content(path)) {
+            None | Some(Ok(Known::Yes(None))) => String::new(),
+            Some(Ok(Known::Yes(Some(bytes)))) => String::from_utf8_lossy(&bytes).into_owned(),
+            Some(_) => return false,
+        };
+        let (subject, is_there) = (Subject::Path(path), |path: &Path| self.is_there(path));
+        let possible: Vec<&Extent> = self
+            .possible
+            .iter()
+            .map(|possible| &possible.extent)
+            .filter(|extent| extent.has(&subject, &is_there))
+            .collect();
+        let is_new_in = |extent: &&Extent, line: &str| match extent {
+            Extent::Scripts(scripts) => !scripts.iter().any(|script| script.may_compose(line)),
+            Extent::Decided(Decided { adds: Some(text), .. }) => !text.contains(line),
+            _ => false,
+        };
+        let is_new = |line: &&str| {
+            !now.contains(line)
+                && self.archives.lack(line)
+                && possible.iter().all(|extent| is_new_in(extent, line))
+        };
+        !is_decided_elsewhere && lines.iter().any(is_new)
     }
 
     /// Whether what a guard looks at is as it is now, although the plan changes other things: it names paths, which nothing

@@ -4,12 +4,13 @@ use std::io::Cursor;
 use std::path::Path;
 
 use super::extent::Subject;
-use super::{Held, LaidOver, Simulated, fetched};
+use super::{Held, LaidOver, Pretence, Simulated, fetched};
 use crate::archive::ReadSeek;
 use crate::op::{Command, PackageRequest, Upgrades};
 use crate::plan::{Basis, Guards};
 use crate::system::{
-    Entry, EntryKind, Facts, Group, Host, Known, PackageChange, PackageFile, Reading, User, Why,
+    Attributes, Entry, EntryKind, Facts, FactsError, Group, Host, Known, PackageChange, PackageFile, Reading,
+    User, Why,
 };
 
 impl Facts for Simulated<'_> {
@@ -21,20 +22,36 @@ impl Facts for Simulated<'_> {
         match self.laid_over(path) {
             Some(LaidOver::Node(node)) => Ok(Known::Yes(Some(node.entry.clone()))),
             Some(LaidOver::Nothing) => Ok(Known::Yes(None)),
-            None => self.at_path(path, |base| base.entry(path)),
+            None => {
+                let entry = self.at_path(path, |base| base.entry(path))?;
+                let pretended = |file: &Path| Entry {
+                    kind: if file == path { EntryKind::File } else { EntryKind::Directory },
+                    attributes: Attributes { owner: "root".into(), group: "root".into(), mode: 0o644 },
+                };
+                Ok(match (&entry, &self.pretence) {
+                    // Where a file may come its folder may come.
+                    (Known::Yes(None), Pretence::EmptyFile(file))
+                        if file != path && file.starts_with(path) =>
+                    {
+                        Known::Yes(Some(pretended(file)))
+                    }
+                    _ => self.or_pretended(entry, pretended),
+                })
+            }
         }
     }
 
     fn content(&self, path: &Path) -> Reading<Option<Vec<u8>>> {
-        match self.laid_over(path) {
-            Some(LaidOver::Node(node)) if node.entry.kind == EntryKind::File => Ok(match &node.content {
+        let content = match self.laid_over(path) {
+            Some(LaidOver::Node(node)) if node.entry.kind == EntryKind::File => match &node.content {
                 Held::Bytes(content) => Known::Yes(Some(content.bytes().to_vec())),
                 Held::Fetched(_) => self.unknown(fetched(path)),
                 Held::Packed(why) => self.unknown(why.clone()),
-            }),
-            Some(_) => Ok(Known::Yes(None)),
-            None => self.at_path(path, |base| base.content(path)),
-        }
+            },
+            Some(_) => Known::Yes(None),
+            None => self.at_path(path, |base| base.content(path))?,
+        };
+        Ok(self.or_pretended(content, |_| Vec::new()))
     }
 
     fn sha256(&self, path: &Path) -> Reading<Option<String>> {
@@ -96,6 +113,17 @@ impl Facts for Simulated<'_> {
         Ok(Known::Yes(names))
     }
 
+    fn names_if_known(&self, path: &Path) -> Result<Option<Vec<String>>, FactsError> {
+        let read = self.read();
+        match self.names(path)? {
+            Known::Yes(names) => Ok(Some(names)),
+            Known::Unknown(_) => {
+                self.read.set(read);
+                Ok(None)
+            }
+        }
+    }
+
     fn package(&self, name: &str) -> Reading<Option<String>> {
         match self.packages.get(name) {
             Some(version) => Ok(self.derived(version.clone())),
@@ -152,14 +180,20 @@ impl Facts for Simulated<'_> {
     fn user(&self, name: &str) -> Reading<Option<User>> {
         match self.users.get(name) {
             Some(user) => Ok(self.derived(user.clone())),
-            None => self.beneath(&Subject::Account(name), |base| base.user(name)),
+            None => {
+                let user = self.beneath(&Subject::Account(name), |base| base.user(name))?;
+                Ok(self.or_pretended(user, |_| User::default()))
+            }
         }
     }
 
     fn group(&self, name: &str) -> Reading<Option<Group>> {
         match self.groups.get(name) {
             Some(group) => Ok(self.derived(group.clone())),
-            None => self.beneath(&Subject::Account(name), |base| base.group(name)),
+            None => {
+                let group = self.beneath(&Subject::Account(name), |base| base.group(name))?;
+                Ok(self.or_pretended(group, |_| Group { gid: None }))
+            }
         }
     }
 

@@ -267,6 +267,23 @@ impl Script {
         self.has_words_of(last_of(path)) && names_path(&self.text, path)
     }
 
+    /// Whether it may make an account of this name: it names it, and something that makes accounts.
+    pub(super) fn may_make_account(&self, name: &str) -> bool {
+        let makers = ["adduser", "addgroup", "useradd", "groupadd", "newusers", "sysusers", "usermod"];
+        self.names(name) && makers.iter().any(|maker| self.text.contains(maker))
+    }
+
+    /// Whether it may make a line out of parts: it names what the line begins with, and puts something in behind that.
+    pub(super) fn may_compose(&self, line: &str) -> bool {
+        let mut parts =
+            line.split(|character: char| character.is_whitespace() || "=:\"'".contains(character));
+        parts.find(|part| part.len() > 2).is_none_or(|first| {
+            let is_put_in =
+                |rest: &str| rest.lines().next().is_some_and(|rest| rest.contains(['$', '%', '{', '`']));
+            self.has_words_of(first) && occurrences(&self.text, first).any(is_put_in)
+        })
+    }
+
     fn has_words_of(&self, name: &str) -> bool {
         name.split(|character| !is_of_word(character))
             .all(|word| word.is_empty() || self.words.contains(word))

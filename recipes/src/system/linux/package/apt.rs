@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::{Manager, Packages, Upgrade, deb, dpkg, grouped, said};
+use super::{Manager, Packages, Upgrade, dpkg, grouped, said};
 use crate::op::{Command, PackageRequest, Upgrades};
 use crate::system::linux::{Linux, failed};
-use crate::system::{
-    DPKG_ARCHITECTURES, EntryKind, Mode, PackageArchive, PackageChange, PackageFile, PerformError,
-};
+use crate::system::{DPKG_ARCHITECTURES, EntryKind, Mode, PackageChange, PackageFile, PerformError};
 
 /// While this says 101, invoke-rc.d and deb-systemd-invoke start nothing (Debian policy, 9.3.3.1).
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -65,27 +63,15 @@ impl Manager for Apt {
         dpkg::package_file(linux, path)
     }
 
-    fn archive(
-        &self,
-        linux: &Linux,
-        package: &PackageChange,
-        source: Option<&Path>,
-    ) -> io::Result<Option<PackageArchive>> {
-        let Some(version) = &package.version else { return Ok(None) };
+    fn archive_places(&self, linux: &Linux, package: &PackageChange, source: Option<&Path>) -> Vec<PathBuf> {
+        let Some(version) = &package.version else { return Vec::new() };
         let own = DPKG_ARCHITECTURES.iter().find(|(processor, _)| *processor == linux.host.arch);
         let own = own.map_or(linux.host.arch.as_str(), |(_, architecture)| architecture);
         let (name, architecture) = package.name.split_once(':').unwrap_or((&package.name, own));
         let named = |architecture: &str| {
             Path::new(ARCHIVES).join(format!("{name}_{}_{architecture}.deb", version.replace(':', "%3a")))
         };
-        let paths =
-            source.map_or_else(|| vec![named(architecture), named("all")], |path| vec![path.to_owned()]);
-        for path in paths {
-            if let Some(file) = linux.tree.open_file(&path)? {
-                return deb::read(file).map(Some);
-            }
-        }
-        Ok(None)
+        source.map_or_else(|| vec![named(architecture), named("all")], |path| vec![path.to_owned()])
     }
 
     /// A policy of ours is of a run that was cut off in a transaction, whose programs may still be at work; with it

@@ -1,8 +1,10 @@
 //! A package of Debian, read from its file (deb(5)): what it asks for, what it brings, and what its scripts say.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
+use regex::bytes::RegexSet;
 use tar::EntryType;
 
 use super::invalid;
@@ -11,6 +13,9 @@ use crate::system::{Attributes, Entry, EntryKind, PackageArchive};
 
 /// Files that recipes read are small; of others a plan only has to know that they are there.
 const MOST_CONTENT: u64 = 1024 * 1024;
+
+/// What of a file tells whether it is text: there is no byte of zero in it, as `grep` has it.
+const SAMPLE: u64 = 512;
 
 /// The folders of files that recipes read, or that say what systemd will do.
 const READ: &[&str] = &[
@@ -27,8 +32,29 @@ const READ: &[&str] = &[
 /// The scripts that run when a package is installed (deb-postinst(5) and others).
 const SCRIPTS: &[&str] = &["config", "preinst", "postinst"];
 
+/// Texts that are looked for in packages.
+pub(super) struct LookedFor<'a> {
+    texts: Vec<&'a String>,
+    patterns: RegexSet,
+}
+
+impl<'a> LookedFor<'a> {
+    pub(super) fn new(texts: &'a BTreeSet<String>) -> io::Result<Self> {
+        let patterns =
+            RegexSet::new(texts.iter().map(|text| regex::escape(text))).map_err(io::Error::other)?;
+        Ok(Self { texts: texts.iter().collect(), patterns })
+    }
+
+    /// Notes those of them that are in this.
+    fn note(&self, bytes: &[u8], found: &mut BTreeSet<String>) {
+        found.extend(
+            self.patterns.matches(bytes).iter().filter_map(|index| self.texts.get(index)).cloned().cloned(),
+        );
+    }
+}
+
 /// Reads a package.
-pub(super) fn read(file: impl Read) -> io::Result<PackageArchive> {
+pub(super) fn read(file: impl Read, looked_for: &LookedFor<'_>) -> io::Result<PackageArchive> {
     let mut file = BufReader::new(file);
     let mut archive = PackageArchive::default();
     let mut magic = [0; 8];
@@ -47,11 +73,12 @@ pub(super) fn read(file: impl Read) -> io::Result<PackageArchive> {
         let mut member = file.by_ref().take(size + size % 2);
         match name.trim_end_matches('/').split_once(".tar") {
             Some(("control", _)) => control(tar_in(&mut member)?, &mut archive)?,
-            Some(("data", _)) => data(tar_in(&mut member)?, &mut archive)?,
+            Some(("data", _)) => data(tar_in(&mut member)?, &mut archive, looked_for)?,
             _ => {}
         }
         io::copy(&mut member, &mut io::sink())?;
     }
+    looked_for.note(archive.scripts.as_bytes(), &mut archive.texts);
     Ok(archive)
 }
 
@@ -106,7 +133,7 @@ fn relations(control: &str, archive: &mut PackageArchive) {
     }
 }
 
-fn data(mut tar: Tar<'_>, archive: &mut PackageArchive) -> io::Result<()> {
+fn data(mut tar: Tar<'_>, archive: &mut PackageArchive, looked_for: &LookedFor<'_>) -> io::Result<()> {
     for entry in tar.entries()? {
         let mut entry = entry?;
         let path = place(&entry.path()?);
@@ -120,14 +147,16 @@ fn data(mut tar: Tar<'_>, archive: &mut PackageArchive) -> io::Result<()> {
             EntryType::Regular | EntryType::Continuous | EntryType::Link => {
                 if entry.header().entry_type() != EntryType::Link && entry.size() <= MOST_CONTENT {
                     let mut bytes = Vec::new();
-                    entry.by_ref().take(2).read_to_end(&mut bytes)?;
+                    entry.by_ref().take(SAMPLE).read_to_end(&mut bytes)?;
                     // What the scripts of packages run or read, is a script as well, or they name it.
                     let is_read = READ.iter().any(|folder| path.starts_with(folder))
-                        || bytes == b"#!"
+                        || bytes.starts_with(b"#!")
                         || path.to_str().is_some_and(|path| archive.scripts.contains(path));
-                    if is_read {
+                    let is_text = !bytes.contains(&0);
+                    if is_read || is_text {
                         entry.read_to_end(&mut bytes)?;
-                        content = Some(bytes);
+                        looked_for.note(&bytes, &mut archive.texts);
+                        content = is_read.then_some(bytes);
                     }
                 }
                 EntryKind::File
@@ -204,6 +233,12 @@ mod tests {
         ])
     }
 
+    fn read(file: &[u8]) -> io::Result<PackageArchive> {
+        let texts =
+            ["a = 1", "touch", "adduser site", "program", "nowhere", "text"].map(str::to_owned).into();
+        super::read(file, &LookedFor::new(&texts)?)
+    }
+
     #[test]
     fn a_package_says_what_it_wants_has_and_runs() {
         let archive = read(&package()[..]).expect("a package");
@@ -212,6 +247,8 @@ mod tests {
         assert_eq!(archive.provides.into_iter().collect::<Vec<_>>(), ["web"]);
         assert_eq!(archive.scripts, "adduser site\n. /usr/share/site/functions\n");
         assert_eq!(archive.conffiles.into_iter().collect::<Vec<_>>(), [Path::new("/etc/site.conf")]);
+        let texts: Vec<String> = archive.texts.into_iter().collect();
+        assert_eq!(texts, ["a = 1", "adduser site", "program", "text", "touch"]);
         let entries: Vec<String> = archive
             .entries
             .iter()

@@ -4,7 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
+use std::num::NonZeroUsize;
+use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use super::Linux;
@@ -58,14 +62,14 @@ pub(super) trait Manager {
     /// What a package's file says of itself; none if there is none.
     fn package_file(&self, linux: &Linux, path: &Path) -> io::Result<Option<PackageFile>>;
 
-    /// What a package brings, if its archive is at hand.
-    fn archive(
+    /// Where the archive of a package may be at hand, as one that [`deb::read`] reads.
+    fn archive_places(
         &self,
         _linux: &Linux,
         _package: &PackageChange,
         _source: Option<&Path>,
-    ) -> io::Result<Option<PackageArchive>> {
-        Ok(None)
+    ) -> Vec<PathBuf> {
+        Vec::new()
     }
 
     /// Finishes a transaction of a run that was cut off, and removes what it left behind.
@@ -127,6 +131,48 @@ pub(super) fn of(os: &Os) -> Option<&'static dyn Manager> {
         PackageManager::Apt => &apt::Apt,
         PackageManager::Dnf => &dnf::Dnf,
     })
+}
+
+/// What packages bring whose archives are at hand, read on all processors, since what takes time is to decompress them.
+pub(super) fn archives(
+    linux: &Linux,
+    packages: &[(&PackageChange, Option<&Path>)],
+    texts: &BTreeSet<String>,
+) -> io::Result<Vec<Option<PackageArchive>>> {
+    let Some(manager) = of(&linux.host.os) else { return Ok(vec![None; packages.len()]) };
+    let mut files = Vec::new();
+    for (index, (package, source)) in packages.iter().enumerate() {
+        for place in manager.archive_places(linux, package, *source) {
+            if let Some(file) = linux.tree.open_file(&place)? {
+                files.push((file.metadata()?.len(), index, place));
+                break;
+            }
+        }
+    }
+    // The largest first: the others are read beside them.
+    files.sort_unstable_by(|one, other| other.cmp(one));
+    let (tree, next, looked_for) = (&linux.tree, AtomicUsize::new(0), deb::LookedFor::new(texts)?);
+    let work = || {
+        let mut done = Vec::new();
+        while let Some((_, index, place)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let file = tree.open_file(place).and_then(|file| file.ok_or(io::ErrorKind::NotFound.into()));
+            done.push((*index, file.and_then(|file| deb::read(file, &looked_for))));
+        }
+        done
+    };
+    let mut archives = vec![None; packages.len()];
+    let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let done: Vec<_> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            .collect()
+    });
+    for (index, archive) in done {
+        archives[index] = Some(archive?);
+    }
+    Ok(archives)
 }
 
 /// The packages of a host.
