@@ -80,9 +80,10 @@ pub(crate) fn foresee(
     }
     if let Some(Written { write, is_whole }) = written_anyway(step, simulated) {
         let (text, op) = (text_of(&write), Op::WriteFile(write));
-        let (change, ops, adds) = match is_whole {
-            true => (shown(&op).even_if(&why), Some(vec![op]), None),
-            false => (shown(&op).in_unknown(), None, Some(text)),
+        let (change, ops, adds) = if is_whole {
+            (shown(&op).even_if(&why), Some(vec![op]), None)
+        } else {
+            (shown(&op).in_unknown(), None, Some(text))
         };
         return Ok(Foreseen { ops, changes: vec![change], basis: Basis::Derived, adds });
     }
@@ -134,10 +135,8 @@ fn written_anyway(step: &Step, simulated: &mut Simulated<'_>) -> Option<Written>
             return None;
         }
         // Whose an unknown file is, is not known either.
-        write.before = match is_whole {
-            true => Before::Absent,
-            false => Before::File { content: Content::new(""), attributes: None },
-        };
+        let empty = Before::File { content: Content::new(""), attributes: None };
+        write.before = if is_whole { Before::Absent } else { empty };
     }
     Some(Written { write, is_whole })
 }
@@ -161,6 +160,7 @@ mod tests {
         let entry = |kind| Entry { kind, attributes: attributes.clone() };
         let entries = BTreeMap::from([
             ("/etc/site".into(), (entry(EntryKind::Directory), None)),
+            ("/etc/site/rules".into(), (entry(EntryKind::Directory), None)),
             ("/usr/share/site/sample".into(), (entry(EntryKind::File), Some(sample.into()))),
         ]);
         let mut fake = Fake::debian();
@@ -266,6 +266,38 @@ mod tests {
         let fake = host("new_cluster /etc/site/main\n", "");
         let behind = "- file: { path: /etc/site/main/ours, content: \"1\" }";
         assert_eq!(basis(&fake, behind), Basis::Derived);
+    }
+
+    #[test]
+    fn a_folder_that_is_emptied_has_no_more_in_it_than_before() {
+        let fake = host("make-rules /etc/site/rules\n", "");
+        let emptied = "- directory: { path: /etc/site/rules, purge: true, keep: [\"*-ours\"] }";
+        assert_eq!(basis(&fake, emptied), Basis::Assumed);
+        let file = format!("{emptied}\n- file: {{ path: /etc/site/rules/1-ours, content: x }}");
+        assert_eq!(basis(&fake, &file), Basis::Derived);
+    }
+
+    #[test]
+    fn what_may_become_of_a_file_matters_to_its_folder_and_not_to_those_above() {
+        let mut fake = Fake::debian();
+        fake.directory("/srv/a");
+        fake.directory("/srv/a/b");
+        fake.file("/srv/a/b/c", "old");
+        let behind = |folder: &str| {
+            let text = format!(
+                "
+- file: {{ path: /etc/before, content: x }}
+- command: {{ argv: [id] }}
+  register: who
+- file: {{ path: /srv/a/b/c, content: \"{{{{ registered.who.stdout }}}}\" }}
+- permissions: {{ path: {folder}, match: \"x*\", file_mode: \"0600\" }}
+"
+            );
+            let resolved = Example::resources(&text).resolve(fake.host()).expect("valid");
+            let plan = plan_with_transaction(&resolved, &fake, Guards::Run, &[], None).expect("a plan");
+            plan.items.last().expect("an item").basis
+        };
+        assert_eq!((behind("/srv/a/b"), behind("/srv/a")), (Basis::Assumed, Basis::Observed));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::op::{Checkout, Content, Op, UnitAction, UserRequest};
 use crate::plan::{Basis, Guards};
 use crate::resource::Resource;
 
+mod account;
 mod brought;
 mod extent;
 mod facts;

@@ -376,6 +376,7 @@ mod tests {
         simulated.foresee(&Op::Unit { name: "site.service".into(), action: UnitAction::Start }, None);
         let is_known = |path: &str| matches!(simulated.entry(Path::new(path)), Ok(Known::Yes(None)));
         assert!(is_known("/etc/site/conf") && is_known("/usr/lib/x"));
+        assert!(is_known("/var/lib/else") && is_known("/var/cache/else") && !is_known("/var/lib/else/a"));
         assert!(!is_known("/etc/site/key") && !is_known("/var/lib/site") && !is_known("/srv/site"));
         assert!(matches!(simulated.user("worker"), Ok(Known::Unknown(_))));
         assert!(matches!(simulated.user("else"), Ok(Known::Yes(None))));

@@ -178,23 +178,19 @@ impl Facts for Simulated<'_> {
     }
 
     fn user(&self, name: &str) -> Reading<Option<User>> {
-        match self.users.get(name) {
-            Some(user) => Ok(self.derived(user.clone())),
-            None => {
-                let user = self.beneath(&Subject::Account(name), |base| base.user(name))?;
-                Ok(self.or_pretended(user, |_| User::default()))
-            }
+        if let Some(user) = self.users.get(name) {
+            return Ok(self.derived(user.clone()));
         }
+        let user = self.beneath(&Subject::Account(name), |base| base.user(name))?;
+        Ok(self.or_pretended(user, |_| User::default()))
     }
 
     fn group(&self, name: &str) -> Reading<Option<Group>> {
-        match self.groups.get(name) {
-            Some(group) => Ok(self.derived(group.clone())),
-            None => {
-                let group = self.beneath(&Subject::Account(name), |base| base.group(name))?;
-                Ok(self.or_pretended(group, |_| Group { gid: None }))
-            }
+        if let Some(group) = self.groups.get(name) {
+            return Ok(self.derived(group.clone()));
         }
+        let group = self.beneath(&Subject::Account(name), |base| base.group(name))?;
+        Ok(self.or_pretended(group, |_| Group { gid: None }))
     }
 
     fn active(&self, unit: &str) -> Reading<bool> {

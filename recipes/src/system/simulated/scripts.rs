@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
+use super::account::{Account, account};
 use crate::system::{Group, PackageArchive, User};
 
 /// What scripts do for certain.
@@ -163,88 +164,6 @@ impl Effects {
     }
 }
 
-enum Account {
-    User(String, User),
-    Group(String),
-}
-
-/// The system account that a line makes (adduser(8), addgroup(8), useradd(8), groupadd(8)), if its words say all of it.
-fn account(line: &str) -> Option<Account> {
-    let at = |program: &str| {
-        line.split_once(program).filter(|(before, after)| {
-            !before.ends_with(|last: char| last.is_alphanumeric() || "-_/\"'".contains(last))
-                && after.starts_with(' ')
-        })
-    };
-    let (program, said) = ["adduser", "addgroup", "useradd", "groupadd"]
-        .iter()
-        .find_map(|program| at(program).map(|(_, said)| (*program, said)))?;
-    let said = said.split(['|', '&', ';', '>']).next()?;
-    let words = shlex::split(said)?;
-    let (mut names, mut options) = (Vec::new(), BTreeMap::new());
-    let mut words = words.iter().map(String::as_str).peekable();
-    while let Some(word) = words.next() {
-        let takes_value = [
-            "--home",
-            "--home-dir",
-            "-d",
-            "--shell",
-            "-s",
-            "--gecos",
-            "--comment",
-            "-c",
-            "--ingroup",
-            "--gid",
-            "-g",
-            "--uid",
-            "-u",
-            "--groups",
-            "-G",
-        ];
-        match word.split_once('=') {
-            Some((option, value)) if option.starts_with('-') => drop(options.insert(option, value)),
-            _ if takes_value.contains(&word) => drop(options.insert(word, words.next()?)),
-            _ if word.starts_with('-') => drop(options.insert(word, "")),
-            _ => names.push(word),
-        }
-    }
-    // With two names it adds one to the other; one in a variable is not known.
-    let [name] = names[..] else { return None };
-    let is_known = |text: &str| !text.contains(['$', '`']);
-    if !is_known(name) || !options.values().all(|value| is_known(value)) {
-        return None;
-    }
-    let value =
-        |of: &[&str]| of.iter().find_map(|option| options.get(option)).map(|value| (*value).to_owned());
-    let has = |of: &[&str]| of.iter().any(|option| options.contains_key(option));
-    let is_adduser = matches!(program, "adduser" | "addgroup");
-    if !has(&["--system", "-r"]) || has(&["-G", "--groups"]) {
-        return None;
-    }
-    if matches!(program, "addgroup" | "groupadd") {
-        return Some(Account::Group(name.to_owned()));
-    }
-    let group = match value(&["--ingroup", "--gid", "-g"]) {
-        Some(group) => group,
-        None if has(&["--group"]) || !is_adduser => name.to_owned(),
-        None => "nogroup".into(),
-    };
-    let (home, shell) = if is_adduser {
-        ("/nonexistent".into(), "/usr/sbin/nologin")
-    } else {
-        (format!("/home/{name}"), "/bin/sh")
-    };
-    let user = User {
-        uid: None,
-        group,
-        groups: Vec::new(),
-        home: value(&["--home", "--home-dir", "-d"]).unwrap_or(home).into(),
-        shell: value(&["--shell", "-s"]).unwrap_or_else(|| shell.into()).into(),
-        comment: value(&["--gecos", "--comment", "-c"]).unwrap_or_default(),
-    };
-    Some(Account::User(name.to_owned(), user))
-}
-
 /// A text in which many names are looked for. It may be of megabytes.
 pub(super) struct Script {
     text: String,
@@ -275,13 +194,12 @@ impl Script {
 
     /// Whether it may make a line out of parts: it names what the line begins with, and puts something in behind that.
     pub(super) fn may_compose(&self, line: &str) -> bool {
-        let mut parts =
-            line.split(|character: char| character.is_whitespace() || "=:\"'".contains(character));
-        parts.find(|part| part.len() > 2).is_none_or(|first| {
-            let is_put_in =
-                |rest: &str| rest.lines().next().is_some_and(|rest| rest.contains(['$', '%', '{', '`']));
-            self.has_words_of(first) && occurrences(&self.text, first).any(is_put_in)
-        })
+        let is_end = |character: char| character.is_whitespace() || "=:\"'".contains(character);
+        let is_put_in =
+            |rest: &str| rest.lines().next().is_some_and(|rest| rest.contains(['$', '%', '{', '`']));
+        line.split(is_end)
+            .find(|part| part.len() > 2)
+            .is_none_or(|first| self.has_words_of(first) && occurrences(&self.text, first).any(is_put_in))
     }
 
     fn has_words_of(&self, name: &str) -> bool {
@@ -299,8 +217,11 @@ pub(super) fn last_of(path: &Path) -> &str {
 pub(super) fn names_path(text: &str, path: &Path) -> bool {
     let (folder, name) = (path.parent().map(last_of).unwrap_or_default(), last_of(path));
     let is_of_folder = || {
-        occurrences(text, folder)
-            .any(|after| !after.strip_prefix('/').is_some_and(|after| after.starts_with(is_of_word)))
+        occurrences(text, folder).any(|after| {
+            let before = text.len() - after.len() - folder.len();
+            text.get(..before).is_some_and(|before| before.ends_with('/'))
+                && !after.strip_prefix('/').is_some_and(|after| after.starts_with(is_of_word))
+        })
     };
     names(text, name) && (folder.is_empty() || names(text, &format!("{folder}/{name}")) || is_of_folder())
 }
@@ -469,11 +390,13 @@ if dpkg --compare-versions \"$2\" lt 2~; then touch /etc/site/oldest; fi
         assert!(named("mkdir /run/site") && named("mkdir $DIR/run/site/") && named("cd /run; mkdir site"));
         assert!(named("for d in site other; do mkdir \"/run/$d\"; done") && named("cd /run/ && mkdir site"));
         assert!(!named("test -d /run/systemd && getent passwd site"));
-        assert!(!named("mkdir /run/site-2") && !named("mkdir /run/other"));
+        assert!(!named("mkdir /run/site-2") && !named("mkdir /run/other") && !named("run site"));
         assert!(names_path("cp a b", Path::new("/a")));
         let script = Script::from("mkdir /run/site.d; adduser a-b".to_owned());
         assert!(script.names_path(Path::new("/run/site.d")) && script.names("a-b"));
         assert!(!script.names_path(Path::new("/run/other")) && !script.names("a"));
+        assert!(script.may_make_account("a-b") && !script.may_make_account("else"));
+        assert!(!Script::from("ls site".to_owned()).may_make_account("site"));
     }
 
     #[test]

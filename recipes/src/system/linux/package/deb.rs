@@ -47,9 +47,8 @@ impl<'a> LookedFor<'a> {
 
     /// Notes those of them that are in this.
     fn note(&self, bytes: &[u8], found: &mut BTreeSet<String>) {
-        found.extend(
-            self.patterns.matches(bytes).iter().filter_map(|index| self.texts.get(index)).cloned().cloned(),
-        );
+        let matches = self.patterns.matches(bytes);
+        found.extend(matches.iter().filter_map(|index| self.texts.get(index)).map(|text| (*text).clone()));
     }
 }
 
