@@ -3,11 +3,12 @@
 use crate::change::{Change, Fingerprint};
 use crate::op::{Before, Content, Op, WriteFile};
 use crate::plan::Basis;
+use crate::registered::LATER;
 use crate::resolve::Step;
 use crate::resource::Claim;
 use crate::run::{RunError, begins_transaction, goes_on_with_transaction};
-use crate::system::PlanError;
 use crate::system::simulated::{Pretence, Simulated};
+use crate::system::{Attributes, PlanError};
 
 /// What would be done for a resource.
 pub(crate) struct Foreseen {
@@ -99,11 +100,15 @@ pub(crate) fn foresee(
     Ok(Foreseen { ops, changes, basis: Basis::Assumed, adds: None })
 }
 
-/// What makes a file whose text depends on commands that have yet to run: it is not there, so it will be made.
+/// What makes a file whose text, and nothing else, depends on commands that have yet to run: it is not there, so it will be made.
 fn created_anyway(step: &Step, simulated: &Simulated<'_>) -> Option<WriteFile> {
     let planned = step.resource.foreseen()?.plan(simulated).ok()?;
     match <[Op; 1]>::try_from(planned).ok()? {
-        [Op::WriteFile(write)] if write.before == Before::Absent => Some(write),
+        [Op::WriteFile(write)] if write.before == Before::Absent => {
+            let Attributes { owner, group, .. } = &write.attributes;
+            let is_known = |text: &str| !text.contains(LATER);
+            (is_known(&write.path.to_string_lossy()) && is_known(owner) && is_known(group)).then_some(write)
+        }
         _ => None,
     }
 }
@@ -118,7 +123,9 @@ struct Written {
 /// What is written for a resource of which it is not known what is there before it: nothing is, or nothing that may be there has
 /// its text in it.
 fn written_anyway(step: &Step, simulated: &mut Simulated<'_>) -> Option<Written> {
-    // Of other kinds what is there may say the same in other words.
+    if !step.resource.is_verbatim() {
+        return None;
+    }
     let (path, is_whole) = match &step.resource.claims()[..] {
         [Claim::Path(path)] => (path.clone(), true),
         [Claim::Line { path, .. } | Claim::Block { path, .. }] => (path.clone(), false),
@@ -252,6 +259,11 @@ mod tests {
             );
             assert_eq!(basis(&host(COPIES, "workers = 5\n"), told), Basis::Derived);
         }
+        // A variable may be all of a line.
+        let name = "- file: { path: /etc/site/conf, content: \"mail.example.org\\n\" }";
+        assert_eq!(basis(&host("echo \"$NAME\" > /etc/site/conf\n", ""), name), Basis::Assumed);
+        let printed = "printf '[main]\\nworkers = %s\\n' 4 > /etc/site/conf\n";
+        assert_eq!(basis(&host(printed, ""), line), Basis::Assumed);
         // As short as that is anything.
         assert_eq!(basis(&host(COPIES, ""), "- line: { path: /etc/site/conf, line: a = 1 }"), Basis::Assumed);
         // Who says the same in other words has said it.
@@ -303,24 +315,20 @@ mod tests {
     #[test]
     fn a_file_made_of_what_a_command_will_print_is_made_where_there_is_none() {
         let mut fake = Fake::debian();
-        let text = "
-- file: { path: /etc/before, content: x }
-- command: { argv: [id] }
+        let told = |fake: &Fake, command: &str, path: &str| {
+            let text = format!(
+                "
+- file: {{ path: /etc/before, content: x }}
+- command: {{ {command} }}
   register: who
-- file: { path: /etc/who, content: \"{{ registered.who.stdout }}\" }
-";
-        let planned = |fake: &Fake| {
-            let resolved = Example::resources(text).resolve(fake.host()).expect("valid");
-            plan_with_transaction(&resolved, fake, Guards::Run, &[], None).expect("a plan").to_string()
+- file: {{ path: \"{path}\", content: \"{{{{ registered.who.stdout }}}}\" }}
+"
+            );
+            let resolved = Example::resources(&text).resolve(fake.host()).expect("valid");
+            let plan = plan_with_transaction(&resolved, fake, Guards::Run, &[], None).expect("a plan");
+            Plan { items: plan.items.into_iter().skip(1).collect() }.to_string()
         };
-        insta::assert_snapshot!(planned(&fake), @r"
-        example: file /etc/before
-          + create /etc/before (root:root 0644, 1 bytes)
-              --- /dev/null
-              +++ /etc/before
-              @@ -0,0 +1 @@
-              +x
-              \ No newline at end of file
+        insta::assert_snapshot!(told(&fake, "argv: [id]", "/etc/who"), @r"
         example: file /etc/who (derived)
           + create /etc/who (root:root 0644), with content known after apply
               --- /dev/null
@@ -328,11 +336,20 @@ mod tests {
               @@ -0,0 +1 @@
               +(known after apply)
               \ No newline at end of file
-        Plan: 2 to change, 1 unchanged.
-        Of these 1 observed, 1 derived, 1 assumed.
+        Plan: 1 to change, 1 unchanged.
+        Of these 0 observed, 1 derived, 1 assumed.
+        ");
+        let later = "? known after apply: whether `id` then prints the same";
+        assert!(told(&fake, "argv: [id]", "/srv/{{ registered.who.stdout }}").contains(later));
+        // A secret is written elsewhere, and linked to.
+        insta::assert_snapshot!(told(&fake, "argv: [id], sensitive: true", "/etc/who"), @"
+        example: file /etc/who (assumed)
+          ? known after apply: whether `id` then prints the same
+        Plan: 0 to change, 1 known after apply, 1 unchanged.
+        Of these 0 observed, 0 derived, 2 assumed.
         ");
         fake.file("/etc/who", "root");
-        assert!(planned(&fake).contains("? known after apply: whether `id` then prints the same"));
+        assert!(told(&fake, "argv: [id]", "/etc/who").contains(later));
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub struct PlanItem {
 pub enum Basis {
     /// What it is about was read on the host, and compared.
     Observed,
-    /// It follows from what earlier operations of the plan will have made.
+    /// It follows from what earlier operations of the plan will have made, or is so whatever they make.
     Derived,
     /// It rests on what only happens when the plan is applied: what a command does, what a package brings.
     Assumed,

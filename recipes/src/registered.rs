@@ -24,7 +24,7 @@ use crate::template::{MASK, Scope, blocks};
 const NAME: &str = "registered";
 
 /// What stands for a result in what is shown and checked before it is known.
-const LATER: &str = "(known after apply)";
+pub(crate) const LATER: &str = "(known after apply)";
 
 /// A resource that cannot be made yet.
 pub(crate) struct Unbuilt {
@@ -43,8 +43,10 @@ impl Unbuilt {
 
     /// With something in the place of each result.
     fn foresee(&self, asks: &[Arc<Query>]) -> Result<Box<dyn Resource>, Problem> {
-        let results: Json = asks.iter().map(|query| (query.name.clone(), result(LATER))).collect();
-        self.build(results.clone(), results)
+        let all = |shown: fn(&Query) -> &'static str| {
+            asks.iter().map(|query| (query.name.clone(), result(shown(query)))).collect::<Json>()
+        };
+        self.build(all(|_| LATER), all(|query| if query.is_sensitive { MASK } else { LATER }))
     }
 
     /// With what the commands print now.
@@ -79,6 +81,7 @@ pub(crate) struct Query {
     name: String,
     command: Unbuilt,
     asks: Vec<Arc<Query>>,
+    is_sensitive: bool,
 }
 
 impl Query {
@@ -152,12 +155,12 @@ impl Queries {
         asks: Vec<Arc<Query>>,
     ) -> Result<Asked, Problem> {
         let foreseen = command.foresee(&asks)?;
-        if foreseen.command().is_none() {
+        let Some(is_sensitive) = foreseen.command().map(|command| command.sensitive) else {
             let message = format!("a `{}` prints nothing that could be registered", command.kind.name);
             return Err(Problem::new(message)
                 .at(&key.at)
                 .help("`register` goes with `command` and `script`"));
-        }
+        };
         if !foreseen.runs_every_time() {
             return Err(Problem::new("a registered command has no `creates`, `unless` or `onlyif`")
                 .at(&key.at)
@@ -166,7 +169,7 @@ impl Queries {
         if self.before.contains_key(&key.name) {
             return Err(Problem::new(format!("`{}` is registered twice", key.name)).at(&key.at));
         }
-        let query = Arc::new(Query { name: key.name.clone(), command, asks });
+        let query = Arc::new(Query { name: key.name.clone(), command, asks, is_sensitive });
         self.before.insert(key.name.clone(), Arc::clone(&query));
         Ok(Asked { query, subject: foreseen.subject() })
     }

@@ -131,6 +131,10 @@ impl Resource for Resolved {
     fn plan(&self, facts: &dyn Facts) -> Result<Vec<Op>, PlanError> {
         self.file.plan(facts, |before| self.edit(before))
     }
+
+    fn is_verbatim(&self) -> bool {
+        true
+    }
 }
 
 impl Resolved {

@@ -95,6 +95,10 @@ impl Resource for Contents {
     fn plan(&self, facts: &dyn Facts) -> Result<Vec<Op>, PlanError> {
         Self::plan(self, facts)
     }
+
+    fn is_verbatim(&self) -> bool {
+        true
+    }
 }
 
 impl Resource for AbsentFile {

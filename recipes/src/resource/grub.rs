@@ -33,7 +33,7 @@ pub(super) fn wanted_by_others(facts: &dyn Facts, ours: &str) -> Result<BTreeSet
     let main = facts.content(Path::new(SETTINGS))?.known()?.unwrap_or_default();
     let mut texts = vec![String::from_utf8_lossy(&main).into_owned()];
     // What they ask for decides something here, so that it matters whether they are known.
-    facts.names(Path::new(FOLDER))?;
+    facts.names(Path::new(FOLDER))?.known()?;
     let others = drop_ins(facts, &[FOLDER], "cfg", |name| name != ours)?.unwrap_or_default();
     texts.extend(others.into_iter().map(|other| other.text));
     let lines = texts.iter().flat_map(|text| text.lines()).filter(|line| !line.trim_start().starts_with('#'));

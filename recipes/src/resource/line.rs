@@ -104,6 +104,10 @@ impl Resource for Resolved {
     fn plan(&self, facts: &dyn Facts) -> Result<Vec<Op>, PlanError> {
         self.file.plan(facts, |before| Ok(self.edit(before)))
     }
+
+    fn is_verbatim(&self) -> bool {
+        true
+    }
 }
 
 impl Resolved {

@@ -200,6 +200,11 @@ pub trait Resource: fmt::Debug {
         None
     }
 
+    /// Whether it is true only of a file that has its text in it, letter for letter, not of one that says the same in other words.
+    fn is_verbatim(&self) -> bool {
+        false
+    }
+
     /// Whether it is a thing to do rather than a thing to be, so that it makes sense as a handler only.
     fn is_reaction(&self) -> bool {
         false

@@ -49,14 +49,6 @@ pub trait Facts {
     fn is_unchanged(&self, checkout: &Path, owner: &str) -> Reading<bool>;
     /// The names in a directory, sorted; empty if there is none.
     fn names(&self, path: &Path) -> Reading<Vec<String>>;
-    /// The installed version of a package; `None` if it is not installed.
-    fn package(&self, name: &str) -> Reading<Option<String>>;
-    /// Whether a package that is not installed has left its configuration.
-    fn is_residual(&self, package: &str) -> Reading<bool>;
-    /// Whether a package is neither wholly there nor wholly gone, because a transaction was cut off.
-    fn is_half_there(&self, _package: &str) -> Reading<bool> {
-        Ok(Known::Yes(false))
-    }
     /// The same for who looks for contradictions there: nothing follows for a plan from not knowing it.
     ///
     /// # Errors
@@ -66,6 +58,14 @@ pub trait Facts {
             Known::Yes(names) => Some(names),
             Known::Unknown(_) => None,
         })
+    }
+    /// The installed version of a package; `None` if it is not installed.
+    fn package(&self, name: &str) -> Reading<Option<String>>;
+    /// Whether a package that is not installed has left its configuration.
+    fn is_residual(&self, package: &str) -> Reading<bool>;
+    /// Whether a package is neither wholly there nor wholly gone, because a transaction was cut off.
+    fn is_half_there(&self, _package: &str) -> Reading<bool> {
+        Ok(Known::Yes(false))
     }
     /// What a package's file says of itself; `None` if there is no such file.
     fn package_file(&self, path: &Path) -> Reading<Option<PackageFile>>;

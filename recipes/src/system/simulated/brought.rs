@@ -192,8 +192,7 @@ mod tests {
     use crate::system::units::{Enablement, unit};
 
     const UNIT: &str = "[Service]\nExecStart=/usr/sbin/site\n[Install]\nWantedBy=multi-user.target\n";
-    const SCRIPTS: &str = "make_account() { useradd $1; }\n\
-                           make_account www-site\n\
+    const SCRIPTS: &str = "make_account www-site\n\
                            touch /etc/site/made.conf\n\
                            make-key --new\n\
                            if deb-systemd-helper debian-installed 'extra.service'; then deb-systemd-helper enable 'extra.service'; fi\n\

@@ -1,5 +1,6 @@
 //! How far operations reach whose result is not known: it is not known what is there within their reach, and nowhere else.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -73,20 +74,21 @@ const STATIC: &[&str] = &[
 ];
 
 impl Extent {
-    fn has(&self, subject: &Subject<'_>, is_there: &dyn Fn(&Path) -> bool) -> bool {
+    fn has(&self, subject: &Subject<'_>, simulated: &Simulated<'_>) -> bool {
         match self {
             Self::Anything => true,
             Self::Scripts(scripts) => match subject {
                 Subject::Path(path) | Subject::Names(path) => {
                     is_of_dpkg(path) || scripts.iter().any(|script| script.names_path(path))
                 }
-                Subject::Account(name) => scripts.iter().any(|script| script.may_make_account(name)),
+                Subject::Account(name) => scripts.iter().any(|script| script.names(name)),
                 // The solver has told of all packages, and services are kept from starting while packages come.
                 Subject::Package | Subject::Unit(_) => false,
             },
             Self::Service { name: unit, text } => match subject {
                 Subject::Path(path) => {
-                    let is_kept_off = is_static(path) || is_of_root(path) || is_of_other(path, unit, text);
+                    let is_kept_off =
+                        is_static(path) || is_of_root(path) || simulated.is_of_other(path, unit, text);
                     !is_kept_off || names_path(text, path)
                 }
                 Subject::Names(folder) => !is_static(folder) || names_path(text, folder),
@@ -94,7 +96,7 @@ impl Extent {
                 Subject::Unit(name) => may_start(unit, text, name),
                 Subject::Package => false,
             },
-            Self::Decided(decided) => decided.has(subject, is_there),
+            Self::Decided(decided) => decided.has(subject, simulated),
         }
     }
 
@@ -161,12 +163,12 @@ impl Extent {
 }
 
 impl Decided {
-    fn has(&self, subject: &Subject<'_>, is_there: &dyn Fn(&Path) -> bool) -> bool {
+    fn has(&self, subject: &Subject<'_>, simulated: &Simulated<'_>) -> bool {
         match subject {
             Subject::Path(path) => {
                 let is_kept_off = is_static(path) || is_of_root(path);
                 let is_of = |(unit, text): (&String, &Option<String>)| {
-                    !text.as_ref().is_some_and(|text| is_of_other(path, unit, text))
+                    !text.as_ref().is_some_and(|text| simulated.is_of_other(path, unit, text))
                 };
                 let is_of_unit = !is_kept_off && self.units.iter().any(is_of);
                 let has = |decided: &PathBuf| {
@@ -181,7 +183,7 @@ impl Decided {
                     let below = decided.strip_prefix(folder).ok().and_then(|below| below.iter().next());
                     below.is_some_and(|name| {
                         let child = folder.join(name);
-                        child == *decided && !self.folders.contains(decided) || !is_there(&child)
+                        child == *decided && !self.folders.contains(decided) || !simulated.is_there(&child)
                     })
                 };
                 let has = |decided: &PathBuf| is_in(decided) || folder.starts_with(decided);
@@ -243,20 +245,35 @@ fn is_of_root(path: &Path) -> bool {
     path.parent().is_none_or(|folder| folder == Path::new("/"))
 }
 
-/// Whether a path is beside the folders in which each program keeps its own, and has another name than a unit and all that it runs
-/// (Filesystem Hierarchy Standard 3.0, 5.5 and 5.8).
-fn is_of_other(path: &Path, unit: &str, text: &str) -> bool {
-    let is_shared =
-        |folder: &Path| ["/var/cache", "/var/lib"].iter().any(|shared| folder == Path::new(shared));
-    path.parent().is_some_and(is_shared) && !names(unit, last_of(path)) && !names(text, last_of(path))
-}
-
 impl Simulated<'_> {
     /// Why something may be there that is not there now. Of all reasons the last is the likeliest: recipes configure what
     /// they have just installed.
     pub(super) fn why_possible(&self, subject: &Subject<'_>) -> Option<&Why> {
-        let has = |possible: &&Possible| possible.extent.has(subject, &|path| self.is_there(path));
+        let has = |possible: &&Possible| possible.extent.has(subject, self);
         self.possible.iter().rev().find(has).map(|possible| &possible.why)
+    }
+
+    /// Whether a path is beside the folders in which each program of a package keeps its own, with a name that neither its unit nor a
+    /// file of the plan has in it (Filesystem Hierarchy Standard 3.0, 5.5 and 5.8; Debian Policy 9.1).
+    fn is_of_other(&self, path: &Path, unit: &str, text: &str) -> bool {
+        let is_shared =
+            |folder: &Path| ["/var/cache", "/var/lib"].iter().any(|shared| folder == Path::new(shared));
+        let packaged = |unit: &str| self.is_there(&Path::new("/usr/lib/systemd/system").join(unit));
+        let is_packaged = || packaged(unit) || template_of(unit).is_some_and(|template| packaged(&template));
+        let is_configured = || {
+            let written = self.paths.values().flatten().filter_map(|node| match &node.content {
+                Held::Bytes(content) => Some(String::from_utf8_lossy(content.bytes())),
+                _ => None,
+            });
+            path.to_str().is_none_or(|path| written.into_iter().any(|text| text.contains(path)))
+        };
+        let is_called = || unit.split(['.', '-', '@']).chain([text]).any(|part| names(part, last_of(path)));
+        path.parent().is_some_and(is_shared)
+            // What a timer or a socket starts has a unit of its own.
+            && unit.ends_with(".service")
+            && is_packaged()
+            && !is_called()
+            && !is_configured()
     }
 
     /// Whether something is at a path, although it may not be known what.
@@ -278,8 +295,10 @@ impl Simulated<'_> {
 
     /// Whether a text is not in what is at a path, nor in anything that may have been put there, since one of its lines is not.
     pub(crate) fn is_new(&self, path: &Path, text: &str) -> bool {
-        // Shorter ones are anywhere.
-        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| line.len() >= 8).collect();
+        // Shorter ones are anywhere, and one that is new is enough.
+        let mut lines: Vec<&str> = text.lines().map(str::trim).filter(|line| line.len() >= 8).collect();
+        lines.sort_by_key(|line| Reverse(line.len()));
+        lines.truncate(16);
         self.looked_for.borrow_mut().extend(lines.iter().map(|line| (*line).to_owned()));
         let is_decided_elsewhere = match self.laid_over(path) {
             None | Some(LaidOver::Node(Node { content: Held::Packed(_), .. })) => {
@@ -292,12 +311,12 @@ impl Simulated<'_> {
             Some(Ok(Known::Yes(Some(bytes)))) => String::from_utf8_lossy(&bytes).into_owned(),
             Some(_) => return false,
         };
-        let (subject, is_there) = (Subject::Path(path), |path: &Path| self.is_there(path));
+        let subject = Subject::Path(path);
         let possible: Vec<&Extent> = self
             .possible
             .iter()
             .map(|possible| &possible.extent)
-            .filter(|extent| extent.has(&subject, &is_there))
+            .filter(|extent| extent.has(&subject, self))
             .collect();
         let is_new_in = |extent: &&Extent, line: &str| match extent {
             Extent::Scripts(scripts) => !scripts.iter().any(|script| script.may_compose(line)),

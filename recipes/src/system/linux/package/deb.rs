@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use regex::bytes::RegexSet;
+use aho_corasick::AhoCorasick;
 use tar::EntryType;
 
 use super::invalid;
@@ -34,21 +34,25 @@ const SCRIPTS: &[&str] = &["config", "preinst", "postinst"];
 
 /// Texts that are looked for in packages.
 pub(super) struct LookedFor<'a> {
-    texts: Vec<&'a String>,
-    patterns: RegexSet,
+    texts: Vec<&'a str>,
+    finder: AhoCorasick,
 }
 
 impl<'a> LookedFor<'a> {
     pub(super) fn new(texts: &'a BTreeSet<String>) -> io::Result<Self> {
-        let patterns =
-            RegexSet::new(texts.iter().map(|text| regex::escape(text))).map_err(io::Error::other)?;
-        Ok(Self { texts: texts.iter().collect(), patterns })
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let finder = AhoCorasick::new(&texts).map_err(io::Error::other)?;
+        Ok(Self { texts, finder })
     }
 
     /// Notes those of them that are in this.
     fn note(&self, bytes: &[u8], found: &mut BTreeSet<String>) {
-        let matches = self.patterns.matches(bytes);
-        found.extend(matches.iter().filter_map(|index| self.texts.get(index)).map(|text| (*text).clone()));
+        for found_here in self.finder.find_overlapping_iter(bytes) {
+            let text = self.texts[found_here.pattern().as_usize()];
+            if !found.contains(text) {
+                found.insert(text.to_owned());
+            }
+        }
     }
 }
 
@@ -151,7 +155,7 @@ fn data(mut tar: Tar<'_>, archive: &mut PackageArchive, looked_for: &LookedFor<'
                     let is_read = READ.iter().any(|folder| path.starts_with(folder))
                         || bytes.starts_with(b"#!")
                         || path.to_str().is_some_and(|path| archive.scripts.contains(path));
-                    let is_text = !bytes.contains(&0);
+                    let is_text = !(looked_for.texts.is_empty() || bytes.contains(&0));
                     if is_read || is_text {
                         entry.read_to_end(&mut bytes)?;
                         looked_for.note(&bytes, &mut archive.texts);

@@ -3,6 +3,7 @@
 //! Another one is a file here that implements [`Manager`], a variant of [`PackageManager`], and its line in [`of`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
 use std::panic::resume_unwind;
@@ -133,7 +134,7 @@ pub(super) fn of(os: &Os) -> Option<&'static dyn Manager> {
     })
 }
 
-/// What packages bring whose archives are at hand, read on all processors, since what takes time is to decompress them.
+/// What packages bring whose archives are at hand and whole, read on all processors, since what takes time is to decompress them.
 pub(super) fn archives(
     linux: &Linux,
     packages: &[(&PackageChange, Option<&Path>)],
@@ -143,8 +144,9 @@ pub(super) fn archives(
     let mut files = Vec::new();
     for (index, (package, source)) in packages.iter().enumerate() {
         for place in manager.archive_places(linux, package, *source) {
-            if let Some(file) = linux.tree.open_file(&place)? {
-                files.push((file.metadata()?.len(), index, place));
+            let size = |file: File| file.metadata().ok().map(|metadata| metadata.len());
+            if let Some(size) = linux.tree.open_file(&place).ok().flatten().and_then(size) {
+                files.push((size, index, place));
                 break;
             }
         }
@@ -155,22 +157,24 @@ pub(super) fn archives(
     let work = || {
         let mut done = Vec::new();
         while let Some((_, index, place)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let file = tree.open_file(place).and_then(|file| file.ok_or(io::ErrorKind::NotFound.into()));
-            done.push((*index, file.and_then(|file| deb::read(file, &looked_for))));
+            let file = tree.open_file(place).ok().flatten();
+            done.push((*index, file.and_then(|file| deb::read(file, &looked_for).ok())));
         }
         done
     };
     let mut archives = vec![None; packages.len()];
-    let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(files.len());
     let done: Vec<_> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        workers
-            .into_iter()
-            .flat_map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
-            .collect()
+        // Where there may be no more threads, this one does all of it.
+        let others = (1..processors).map_while(|_| thread::Builder::new().spawn_scoped(scope, work).ok());
+        let others: Vec<_> = others.collect();
+        let own = work();
+        let theirs =
+            others.into_iter().flat_map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        own.into_iter().chain(theirs).collect()
     });
     for (index, archive) in done {
-        archives[index] = Some(archive?);
+        archives[index] = archive;
     }
     Ok(archives)
 }
