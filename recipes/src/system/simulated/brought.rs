@@ -5,7 +5,7 @@ use std::mem;
 use std::path::Path;
 
 use super::extent::Extent;
-use super::scripts::{Effects, Programs, Script, effects_of};
+use super::scripts::{Effects, Programs, effects_of};
 use super::{Held, Node, Simulated};
 use crate::op::{Content, Op, PackageRequest, UnitAction};
 use crate::system::{Entry, EntryKind, Facts, Known, PackageArchive, Why};
@@ -102,7 +102,7 @@ impl Simulated<'_> {
             self.packages.insert(name.to_owned(), Some(version.to_owned()));
             self.residual.insert(name.to_owned(), false);
             let (mut effects, rest) = effects_of(&archive.scripts, is_new);
-            let rest = Script::from(programs.with(rest));
+            let rest = programs.with(rest);
             for (path, (entry, content)) in &archive.entries {
                 // What is not in `/usr` its scripts may change, if they name it; that a folder is there is certain.
                 let is_fixed = is_of_programs(path);

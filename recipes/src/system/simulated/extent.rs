@@ -81,7 +81,7 @@ impl Extent {
                 Subject::Path(path) | Subject::Names(path) => {
                     is_of_dpkg(path) || scripts.iter().any(|script| script.names_path(path))
                 }
-                Subject::Account(name) => scripts.iter().any(|script| script.names(name)),
+                Subject::Account(name) => scripts.iter().any(|script| script.names_account(name)),
                 // The solver has told of all packages, and services are kept from starting while packages come.
                 Subject::Package | Subject::Unit(_) => false,
             },

@@ -164,13 +164,19 @@ impl Effects {
     }
 }
 
-/// A text in which many names are looked for. It may be of megabytes.
+/// What a package runs when it is installed, and what that may read: sourced functions, defaults, lists.
 pub(super) struct Script {
+    programs: Text,
+    data: Text,
+}
+
+/// A text in which many names are looked for. It may be of megabytes.
+struct Text {
     text: String,
     words: HashSet<String>,
 }
 
-impl From<String> for Script {
+impl From<String> for Text {
     fn from(text: String) -> Self {
         // In a format of `printf` the letter behind a line's end is of the next word.
         let text = text.replace("\\n", "\n").replace("\\t", "\t");
@@ -179,27 +185,47 @@ impl From<String> for Script {
     }
 }
 
-impl Script {
-    pub(super) fn names(&self, name: &str) -> bool {
+impl Text {
+    fn names(&self, name: &str) -> bool {
         self.has_words_of(name) && names(&self.text, name)
     }
 
-    pub(super) fn names_path(&self, path: &Path) -> bool {
+    fn names_path(&self, path: &Path) -> bool {
         self.has_words_of(last_of(path)) && names_path(&self.text, path)
-    }
-
-    /// Whether it may make a line out of parts: it names what the line begins with. What begins with nothing else than a variable
-    /// may be anything that has no second part.
-    pub(super) fn may_compose(&self, line: &str) -> bool {
-        let is_end = |character: char| character.is_whitespace() || "=:\"'".contains(character);
-        let parts = line.split(is_end).filter(|part| !part.is_empty());
-        let mut parts = parts.skip_while(|part| part.len() <= 2);
-        parts.next().is_none_or(|first| parts.next().is_none() || self.names(first))
     }
 
     fn has_words_of(&self, name: &str) -> bool {
         name.split(|character| !is_of_word(character))
             .all(|word| word.is_empty() || self.words.contains(word))
+    }
+}
+
+impl Script {
+    pub(super) fn names_path(&self, path: &Path) -> bool {
+        self.programs.names_path(path) || self.data.names_path(path)
+    }
+
+    /// Whether it may make an account of this name. Texts are full of words; functions that make one name what does it.
+    pub(super) fn names_account(&self, name: &str) -> bool {
+        let makers =
+            ["adduser", "addgroup", "groupadd", "groupmod", "newusers", "sysusers", "useradd", "usermod"];
+        let makes = || makers.iter().any(|maker| self.data.names(maker));
+        self.programs.names(name) || self.data.names(name) && makes()
+    }
+
+    /// Whether it may make a line out of parts: it names what the line begins with, or reads that with something to be put in. A line
+    /// that has no second part may be a variable.
+    pub(super) fn may_compose(&self, line: &str) -> bool {
+        let parts = line.split(|character: char| character.is_whitespace() || "=\"'".contains(character));
+        let parts = parts.map(|part| part.trim_end_matches(':')).filter(|part| !part.is_empty());
+        let mut parts = parts.skip_while(|part| part.len() <= 2);
+        let is_put_in =
+            |rest: &str| rest.lines().next().is_some_and(|rest| rest.contains(['$', '%', '{', '`', '@']));
+        let is_read =
+            |first| self.data.has_words_of(first) && occurrences(&self.data.text, first).any(is_put_in);
+        parts
+            .next()
+            .is_none_or(|first| parts.next().is_none() || self.programs.names(first) || is_read(first))
     }
 }
 
@@ -254,28 +280,26 @@ impl<'a> Programs<'a> {
     }
 
     /// A script with all that it may run or read, and what that does.
-    pub(super) fn with(&self, script: String) -> String {
+    pub(super) fn with(&self, script: String) -> Script {
+        let (mut programs, mut data) = (String::new(), String::new());
         let mut found = BTreeSet::new();
-        let mut text = script;
-        let mut from = 0;
-        while from < text.len() {
-            let new = text.get(from..).unwrap_or_default();
-            let words = new.split(|character: char| !(is_of_word(character) || "+.".contains(character)));
-            let names: BTreeSet<&str> =
-                words.filter_map(|word| self.0.get_key_value(word)).map(|(name, _)| *name).collect();
-            from = text.len();
-            for name in names.into_iter().filter(|name| found.insert(*name)) {
-                for program in self.0.get(name).into_iter().flatten() {
-                    let program = String::from_utf8_lossy(program).replace("\\\n", " ");
-                    let said = program.lines().filter(|line| !line.trim_start().starts_with('#'));
-                    said.for_each(|line| {
-                        text.push_str(line);
-                        text.push('\n');
-                    });
+        let mut unread = vec![(true, script)];
+        while let Some((is_program, text)) = unread.pop() {
+            let words = text.split(|character: char| !(is_of_word(character) || "+.".contains(character)));
+            for (name, brought) in words.filter_map(|word| self.0.get_key_value(word)) {
+                if found.insert(*name) {
+                    unread.extend(brought.iter().map(|bytes| {
+                        let text = String::from_utf8_lossy(bytes).replace("\\\n", " ");
+                        let said = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+                        (bytes.starts_with(b"#!"), said.collect::<Vec<_>>().join("\n"))
+                    }));
                 }
             }
+            let whole = if is_program { &mut programs } else { &mut data };
+            whole.push_str(&text);
+            whole.push('\n');
         }
-        text
+        Script { programs: programs.into(), data: data.into() }
     }
 }
 
@@ -384,9 +408,9 @@ if dpkg --compare-versions \"$2\" lt 2~; then touch /etc/site/oldest; fi
         assert!(!named("test -d /run/systemd && getent passwd site"));
         assert!(!named("mkdir /run/site-2") && !named("mkdir /run/other"));
         assert!(names_path("cp a b", Path::new("/a")));
-        let script = Script::from("mkdir /run/site.d; adduser a-b".to_owned());
-        assert!(script.names_path(Path::new("/run/site.d")) && script.names("a-b"));
-        assert!(!script.names_path(Path::new("/run/other")) && !script.names("a"));
+        let script = Programs(BTreeMap::new()).with("mkdir /run/site.d; adduser a-b".to_owned());
+        assert!(script.names_path(Path::new("/run/site.d")) && script.names_account("a-b"));
+        assert!(!script.names_path(Path::new("/run/other")) && !script.names_account("a"));
     }
 
     #[test]
