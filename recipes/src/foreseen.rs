@@ -137,14 +137,15 @@ fn written_anyway(step: &Step, simulated: &mut Simulated<'_>) -> Option<Written>
     if write.content.is_secret() {
         return None;
     }
-    if write.before != Before::Absent {
-        if !simulated.is_new(&write.path, &text_of(&write)) {
-            return None;
-        }
-        // Whose an unknown file is, is not known either.
-        let empty = Before::File { content: Content::new(""), attributes: None };
-        write.before = if is_whole { Before::Absent } else { empty };
+    if write.before == Before::Absent {
+        return Some(Written { write, is_whole: true });
     }
+    if !simulated.is_new(&write.path, &text_of(&write)) {
+        return None;
+    }
+    // Whose an unknown file is, is not known either.
+    let empty = Before::File { content: Content::new(""), attributes: None };
+    write.before = if is_whole { Before::Absent } else { empty };
     Some(Written { write, is_whole })
 }
 
@@ -278,6 +279,12 @@ mod tests {
         let fake = host("new_cluster /etc/site/main\n", "");
         let behind = "- file: { path: /etc/site/main/ours, content: \"1\" }";
         assert_eq!(basis(&fake, behind), Basis::Derived);
+        let line = "- line: { path: /etc/site/main/more, line: a, create: true }";
+        let told = planned(&fake, line).to_string();
+        assert!(
+            told.contains("(derived)\n  + create /etc/site/main/more (root:root 0644, 2 bytes), even if"),
+            "{told}"
+        );
     }
 
     #[test]
