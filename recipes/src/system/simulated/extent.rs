@@ -311,24 +311,20 @@ impl Simulated<'_> {
             Some(Ok(Known::Yes(Some(bytes)))) => String::from_utf8_lossy(&bytes).into_owned(),
             Some(_) => return false,
         };
+        lines.retain(|line| !now.contains(line) && self.archives.lack(line));
+        if is_decided_elsewhere || lines.is_empty() {
+            return false;
+        }
+        // Scripts may be of megabytes: they are read for what nothing else rules out.
         let subject = Subject::Path(path);
-        let possible: Vec<&Extent> = self
-            .possible
-            .iter()
-            .map(|possible| &possible.extent)
-            .filter(|extent| extent.has(&subject, self))
-            .collect();
+        let extents = self.possible.iter().map(|possible| &possible.extent);
+        let possible: Vec<&Extent> = extents.filter(|extent| extent.has(&subject, self)).collect();
         let is_new_in = |extent: &&Extent, line: &str| match extent {
             Extent::Scripts(scripts) => !scripts.iter().any(|script| script.may_compose(line)),
             Extent::Decided(Decided { adds: Some(text), .. }) => !text.contains(line),
             _ => false,
         };
-        let is_new = |line: &&str| {
-            !now.contains(line)
-                && self.archives.lack(line)
-                && possible.iter().all(|extent| is_new_in(extent, line))
-        };
-        !is_decided_elsewhere && lines.iter().any(is_new)
+        lines.iter().any(|line| possible.iter().all(|extent| is_new_in(extent, line)))
     }
 
     /// Whether what a guard looks at is as it is now, although the plan changes other things: it names paths, which nothing
